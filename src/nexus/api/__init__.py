@@ -1,0 +1,1 @@
+"""The HTTP doors: routes, errors, authentication, health. Decisions live in the slices."""

@@ -1,0 +1,1 @@
+"""The registry: packages, models, owners, and the rules they keep. Pure over ``{path: text}``."""

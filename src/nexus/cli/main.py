@@ -1,0 +1,109 @@
+"""Entry point of ``nexus``: finds the command and imports only that one.
+
+Registry commands are verb-noun (``nexus list packages``), service commands noun-verb (``nexus runs list``). A command is a
+row of :data:`COMMANDS`; its module is imported when it is run. ``--version`` is answered before anything is imported.
+
+Exit codes: 0 done · 1 the answer is no, or it failed · 2 the input was wrong · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import click
+
+# name → (module, attribute, one line of help), in the order `nexus --help` shows them
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "serve": ("nexus.cli.serve", "serve", "Start the service."),
+    "apply": ("nexus.cli.apply", "apply", "Register algorithms and workgroups from manifests."),
+    "algorithms": ("nexus.cli.algorithms", "algorithms", "What can be run: list, show."),
+    "runs": ("nexus.cli.runs", "runs", "Runs: submit, list, show, wait, tree, logs, result, cancel."),
+    "tokens": ("nexus.cli.tokens", "tokens", "Access tokens of a data folder: create, list, revoke."),
+    "settings": ("nexus.cli.settings", "settings", "Every setting, its value and where it comes from."),
+    "doctor": ("nexus.cli.doctor", "doctor", "What this machine offers, and what is missing."),
+    "validate": ("nexus.cli.validate", "validate", "Check a package or a whole registry."),
+    "list": ("nexus.cli.listing", "list_", "List packages, models or owners of a registry."),
+    "get": ("nexus.cli.get", "get", "One package or model of a registry, as it is written."),
+    "show": ("nexus.cli.show", "show", "Everything about one package: owners, models, variants, findings, audit."),
+    "new": ("nexus.cli.new", "new", "Start a package or a model that is valid from the beginning."),
+    "rename": ("nexus.cli.rename", "rename", "Rename a package or a model of a registry."),
+    "remove": ("nexus.cli.remove", "remove", "Remove a package or a model from a registry."),
+    "variants": ("nexus.cli.variants", "variants", "Dependency variants: resolve, check, diff, why, matrix, explain."),
+    "advisories": ("nexus.cli.advisories", "advisories", "Advisory snapshots: import, update, show."),
+    "audit": ("nexus.cli.audit", "audit", "Locked versions against known vulnerabilities."),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments in (["--version"], ["-V"]):
+        import nexus
+
+        sys.stdout.write(f"nexus {nexus.__version__}\n")
+        return 0
+    return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    import click
+
+    from nexus.kernel.errors import NexusError
+
+    try:
+        _group().main(args=arguments, prog_name="nexus", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.exceptions.Abort:
+        return _interrupted()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except NexusError as error:
+        sys.stderr.write(error.text() + "\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _interrupted() -> int:
+    sys.stderr.write("interrupted\n")
+    return 130
+
+
+def _group() -> click.Group:
+    import importlib
+
+    import click
+
+    class Lazy(click.Group):
+        """A group that knows its commands' names and help, and imports a command when it is asked for."""
+
+        def list_commands(self, ctx: click.Context) -> list[str]:
+            return list(COMMANDS)
+
+        def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+            if name not in COMMANDS:
+                return None
+            module, attribute, _ = COMMANDS[name]
+            command = getattr(importlib.import_module(module), attribute)
+            assert isinstance(command, click.Command)
+            return command
+
+        def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, help_) for name, (_, _, help_) in COMMANDS.items()])
+
+    return Lazy(
+        name="nexus",
+        help="Bring algorithms, prove them, and let others run them at scale.",
+        params=[click.Option(["-V", "--version"], is_flag=True, help="Show the version and exit.")],
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        no_args_is_help=True,
+    )

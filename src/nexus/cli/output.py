@@ -1,0 +1,103 @@
+"""How data is printed: one place for ``-o table|json|yaml|csv``. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+FORMATS = ("table", "json", "yaml", "csv")
+Row = Mapping[str, Any]
+
+
+def output_option(*formats: str) -> Callable[[Any], Any]:
+    """The ``-o/--output`` option with these formats (default: the usual four)."""
+    choices = formats or FORMATS
+    return click.option(
+        "-o",
+        "--output",
+        "fmt",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="How to print data.",
+    )
+
+
+def emit(rows: Sequence[Row], fmt: str, columns: Sequence[str] | None = None, *, empty: str = "nothing to show") -> None:
+    """Prints rows. *columns* choose and order what ``table`` and ``csv`` show; ``json`` and ``yaml`` carry every key."""
+    sys.stdout.write(render(rows, fmt, columns, empty=empty))
+
+
+def emit_one(record: Row, fmt: str) -> None:
+    """Prints one record: a two-column table, or the object itself."""
+    if fmt == "table":
+        rows = [{"field": key, "value": value} for key, value in record.items() if value not in (None, "", [], {})]
+        sys.stdout.write(_table(rows, ["field", "value"], header=False))
+    elif fmt == "csv":
+        sys.stdout.write(render([record], "csv"))
+    else:
+        sys.stdout.write(_structured(record, fmt))
+
+
+def note(text: str) -> None:
+    """A line for the person, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def render(rows: Sequence[Row], fmt: str, columns: Sequence[str] | None = None, *, empty: str = "") -> str:
+    """Rows as text in one of FORMATS."""
+    if fmt in ("json", "yaml"):
+        return _structured([dict(row) for row in rows], fmt)
+    names = list(columns) if columns is not None else _all_keys(rows)
+    if fmt == "csv":
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+        return buffer.getvalue()
+    if not rows:
+        return f"{empty}\n" if empty else ""
+    return _table(rows, names)
+
+
+def _structured(value: Any, fmt: str) -> str:
+    import msgspec
+
+    plain = msgspec.to_builtins(value)
+    if fmt == "json":
+        return msgspec.json.format(msgspec.json.encode(plain), indent=2).decode() + "\n"
+    import yaml
+
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def _all_keys(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return ", ".join(_cell(item) for item in value)
+    return _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """Without control characters: a name from elsewhere must not move the cursor of this terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text.replace("\n", " "))
+
+
+def _table(rows: Sequence[Row], names: Sequence[str], *, header: bool = True) -> str:
+    cells = [[name.replace("_", " ").upper() for name in names]] if header else []
+    cells += [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(names))]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(lines) + "\n"

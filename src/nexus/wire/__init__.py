@@ -1,0 +1,1 @@
+"""Bodies on the wire, shared by the service and the SDK."""

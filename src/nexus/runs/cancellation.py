@@ -1,0 +1,53 @@
+"""Cancelling a run or its tree: stored first, effects second. Called by the API."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nexus.kernel.clock import Clock
+from nexus.kernel.errors import InvalidInput
+from nexus.runs import lifecycle
+from nexus.runs.model import Run
+from nexus.runs.ports import Change, RunStore
+
+POLICIES = ("Background", "Foreground", "Orphan")
+
+
+class Ender(Protocol):
+    """Ends what an engine still does for a run that is final in the store."""
+
+    async def end(self, run: Run) -> None: ...
+
+
+class Cancellation:
+    """Cancels. What the store says is cancelled stays so, whatever happens to the effects: reconciliation repeats them."""
+
+    def __init__(self, store: RunStore, clock: Clock, ender: Ender) -> None:
+        self._store = store
+        self._clock = clock
+        self._ender = ender
+
+    async def cancel(self, algorithm: str, run_id: str, *, policy: str | None, initiator: str, reason: str) -> list[Run]:
+        """The runs this cancelled (none when the run had ended and none of its tree was left).
+
+        Background and Foreground take the whole tree, Orphan this run alone; Foreground returns after the processes ended.
+        Raises RunNotFound, InvalidInput for another policy.
+        """
+        policy = policy or "Background"
+        if policy not in POLICIES:
+            raise InvalidInput(f"`{policy}` is no cancellation policy", hint=f"one of `{'`, `'.join(POLICIES)}`")
+        await self._store.get(algorithm, run_id)
+        now = self._clock.now()
+
+        def decide(run: Run) -> Run:
+            return lifecycle.cancelled(run, initiator, reason, now, by_parent="" if run.id == run_id else run_id)
+
+        changes: list[Change]
+        if policy == "Orphan":
+            changes = [await self._store.change(run_id, decide)]
+        else:
+            changes = await self._store.change_tree(run_id, decide)
+        cancelled = [change.after for change in changes if change.written]
+        for run in cancelled:
+            await self._ender.end(run)
+        return cancelled

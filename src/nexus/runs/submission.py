@@ -1,0 +1,119 @@
+"""Accepting a run: check it against what is registered, store it, hand it to the dispatcher. Called by the API for each POST.
+
+Reading bytes off the wire, spooling large bodies and splitting the envelope from the parameters is the API's; this module
+never sees a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import msgspec
+
+from nexus.kernel.clock import Clock
+from nexus.kernel.errors import QueueFull
+from nexus.runs.algorithms import Algorithms
+from nexus.runs.configuration import merge
+from nexus.runs.model import ParentRef, Payload, Run, Stage
+from nexus.runs.ports import Accepted, Objects, RunStore, TreeLimits
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the door understood it.
+
+    ``inline`` are the raw parameter bytes when they travel in the row (``payload.object_key`` is None); otherwise the object
+    is already durable. ``fingerprint`` is set exactly when there is an ``idempotency_key``: a digest of everything a replay
+    must repeat.
+    """
+
+    run_id: str
+    algorithm: str
+    payload: Payload
+    inline: bytes | None
+    content_hash: str
+    caller: str
+    dry_run: bool = False
+    api_version: str = ""
+    tag: str | None = None
+    parent: ParentRef | None = None
+    overrides: bytes | None = None
+    payload_valid_for: timedelta | None = None
+    idempotency_key: str | None = None
+    fingerprint: bytes | None = None
+
+
+class Submission:
+    """Accepts runs. ``offer`` gets each stored run at once; ``backlog`` says how many wait."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        objects: Objects,
+        algorithms: Algorithms,
+        clock: Clock,
+        *,
+        host: str,
+        offer: Callable[[Run], None],
+        backlog: Callable[[], int],
+        max_waiting: int = 1_000_000,
+        tree_limits: TreeLimits | None = None,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._algorithms = algorithms
+        self._clock = clock
+        self._host = host
+        self._offer = offer
+        self._backlog = backlog
+        self._max_waiting = max_waiting
+        self._tree_limits = tree_limits or TreeLimits()
+
+    async def submit(self, request: Submit) -> Accepted:
+        """The stored run; durable when this returns.
+
+        Raises UnknownAlgorithm, UnknownWorkgroup, InvalidTemplate (overrides), QueueFull, and what
+        :meth:`RunStore.accept` raises. An object already written for the payload is removed when the run is not stored.
+        """
+        try:
+            accepted = await self._store.accept(self._draft(request), request.inline, self._tree_limits)
+        except BaseException:
+            await self._drop(request)
+            raise
+        if accepted.replayed:
+            await self._drop(request)
+        else:
+            self._offer(accepted.run)
+        return accepted
+
+    def _draft(self, request: Submit) -> Run:
+        template = self._algorithms.find(request.algorithm)
+        self._algorithms.workgroup_of(merge(template, request.overrides))
+        if self._backlog() >= self._max_waiting:
+            raise QueueFull(f"`{self._max_waiting}` runs wait already", hint="try again later", retry_after_s=5.0)
+        now = self._clock.now()
+        return Run(
+            id=request.run_id,
+            algorithm=request.algorithm,
+            stage=Stage.BUFFERED,
+            received_at=now,
+            last_modified=now,
+            received_by=self._host,
+            caller=request.caller,
+            content_hash=request.content_hash,
+            payload=request.payload,
+            template_revision=template.revision,
+            root_id=request.run_id,
+            api_version=request.api_version,
+            tag=request.tag,
+            parent=request.parent,
+            dry_run=request.dry_run,
+            overrides=request.overrides,
+            payload_valid_for=request.payload_valid_for,
+            idempotency_key=request.idempotency_key,
+            fingerprint=request.fingerprint,
+        )
+
+    async def _drop(self, request: Submit) -> None:
+        if request.payload.object_key is not None:
+            await self._objects.delete(request.payload.object_key)

@@ -1,0 +1,57 @@
+"""Manifest files as they are sent to the service, which alone judges what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nexus.kernel.documents import DocumentError, Finding, decode
+from nexus.kernel.errors import InvalidInput
+from nexus.sdk.answers import RefusedManifests
+from nexus.sdk.model import Manifest
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def read(paths: list[Path]) -> list[Manifest]:
+    """The manifests of files, and of folders with all below them that is YAML or JSON, in the order of their names.
+
+    Raises InvalidInput when a path is missing or holds none, RefusedManifests for files that are no text.
+    """
+    manifests, findings = [], []
+    for file in _files(paths):
+        try:
+            text = decode(file.read_bytes(), str(file))
+        except OSError as error:
+            raise InvalidInput(f"`{file}` cannot be read: {error.strerror or error}") from error
+        except DocumentError as error:
+            findings.append(error.finding)
+            continue
+        manifests.append(Manifest(str(file), text, str(file.resolve().parent)))
+    _refuse(findings)
+    return manifests
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix in _SUFFIXES
+                and file.is_file()
+                and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            )
+            if not found:
+                raise InvalidInput(f"the folder `{path}` holds no manifest", hint=f"files end in {', '.join(_SUFFIXES)}")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise InvalidInput(f"`{path}` does not exist", hint="give the file or folder of the manifests")
+    return files
+
+
+def _refuse(findings: list[Finding]) -> None:
+    if findings:
+        raise RefusedManifests("nothing was applied", findings=tuple(findings))

@@ -1,0 +1,137 @@
+"""Values the client hands out. Field names here are Python's; on the wire, and in printed JSON, they are camelCase."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from nexus.kernel.errors import InvalidInput
+
+FINAL_STAGES = frozenset({"COMPLETED", "FAILED", "SCHEDULING_FAILED", "DEADLINE_EXCEEDED", "CANCELLED"})
+
+
+class RunRef(msgspec.Struct, frozen=True):
+    """Names one run. As text: ``algorithm/id``."""
+
+    algorithm: str
+    id: str
+
+    @classmethod
+    def parse(cls, text: str) -> RunRef:
+        """The run that ``algorithm/id`` names. Raises InvalidInput."""
+        algorithm, _, run_id = text.rpartition("/")
+        if not algorithm or not run_id:
+            raise InvalidInput(f"`{text}` does not name a run", hint="write ALGORITHM/ID")
+        return cls(algorithm, run_id)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}/{self.id}"
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run stands. ``result_uri`` is set when it completed with a result, ``message`` when it ended otherwise."""
+
+    ref: RunRef
+    stage: str
+    result_uri: str = ""
+    message: str = ""
+
+    @property
+    def final(self) -> bool:
+        return self.stage in FINAL_STAGES
+
+    @property
+    def ok(self) -> bool:
+        return self.stage == "COMPLETED"
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """The run that spawned another, as the wire names it."""
+
+    algorithmName: str
+    requestId: str
+
+    @property
+    def ref(self) -> RunRef:
+        return RunRef(self.algorithmName, self.requestId)
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Everything a reader of a run may know."""
+
+    request_id: str
+    algorithm: str
+    stage: str
+    root_id: str
+    received_at: datetime
+    last_modified: datetime
+    depth: int = 0
+    tag: str | None = None
+    parent: Parent | None = None
+    caller: str = ""
+    dry_run: bool = False
+    sent_at: datetime | None = None
+    started_at: datetime | None = None
+    attempt: int = 0
+    result_uri: str | None = None
+    failure_cause: str | None = None
+    failure_details: str | None = None
+    template_revision: int = 0
+    payload_bytes: int = 0
+    late_reports: int | list[msgspec.Raw] | None = None
+
+    @property
+    def ref(self) -> RunRef:
+        return RunRef(self.algorithm, self.request_id)
+
+    @property
+    def final(self) -> bool:
+        return self.stage in FINAL_STAGES
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """Some runs, newest first; ``next`` is where the following page begins."""
+
+    runs: list[RunView]
+    next: str | None = None
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An algorithm that can be run. ``configuration`` (JSON) is there when one template was asked for."""
+
+    name: str
+    namespace: str = ""
+    revision: int = 0
+    source: str = ""
+    workgroup: str = ""
+    description: str = ""
+    configuration: msgspec.Raw = msgspec.Raw()
+
+
+class Templates(msgspec.Struct, frozen=True):
+    templates: list[Template]
+
+
+class AppliedManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one manifest: ``created``, ``updated``, ``unchanged`` or ``removed``."""
+
+    kind: str
+    name: str
+    change: str
+    revision: int = 0
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """The answer to an apply: all of it was stored."""
+
+    applied: list[AppliedManifest]
+    warnings: list[str] = []
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """A manifest as it is sent: relative paths in it are relative to ``base``."""
+
+    file: str
+    text: str
+    base: str

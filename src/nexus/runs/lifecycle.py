@@ -84,11 +84,19 @@ def reported(run: Run, report: Report) -> Run:
     return advance(run, Stage.COMPLETED, report.received_at, result_uri=report.result_uri or run.result_uri)
 
 
-def failed(run: Run, to: Stage, cause: str, details: str, now: datetime) -> Run:
-    """The run ended for a reason the service found; the same run if it is already final."""
+def ended(run: Run, to: Stage, cause: str, details: str, now: datetime) -> Run:
+    """The run ended as the service found (an empty *cause* for COMPLETED); the same run if it is already final."""
     if run.stage.final:
         return run
-    return advance(run, to, now, failure_cause=cause, failure_details=details or None)
+    return advance(run, to, now, failure_cause=cause or None, failure_details=details or None)
+
+
+def retrying(run: Run, not_before: datetime, now: datetime, *, counted: bool) -> Run:
+    """The run between two attempts: RUNNING still, waiting for a start that is due at *not_before*."""
+    if run.stage.final or run.waiting:
+        return run
+    failures = {"counted_failures": run.counted_failures + 1} if counted else {"transient_failures": run.transient_failures + 1}
+    return touch(run, now, waiting=True, not_before=not_before, **failures)
 
 
 def cancelled(run: Run, initiator: str, reason: str, now: datetime, *, by_parent: str = "") -> Run:

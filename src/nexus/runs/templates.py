@@ -161,7 +161,7 @@ def _load(text: str, file: str) -> list[Any]:
     try:
         return documents.load_all(text, file)
     except (ValueError, TypeError) as error:  # keys that are lists or mappings
-        message = "a key is neither text nor a number"
+        message = "not valid YAML: a key is neither text nor a number"
         raise DocumentError(Finding(code="NX-Y06", file=file, message=message, hint="keys of manifests are plain words")) from error
 
 

@@ -1,0 +1,212 @@
+"""Every setting of the service, and the only reader of the environment.
+
+Defaults < file (TOML) < environment (``NEXUS__NAME``) < flags. Each value remembers where it came from; ``nexus settings``
+prints them. A value that cannot be is refused with its name, its origin and what would do.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from nexus.kernel.errors import InvalidSetting
+from nexus.kernel.units import memory_bytes, parse_duration
+
+ENVIRONMENT_PREFIX = "NEXUS__"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"`{value}` is not text")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise ValueError(f"`{value}` is not a whole number")
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{value}` is not a whole number") from None
+
+
+def _port(value: Any) -> int:
+    number = _whole(value)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"`{number}` is no port; 0 to 65535, 0 takes a free one")
+    return number
+
+
+def _positive(value: Any) -> int:
+    number = _whole(value)
+    if number < 1:
+        raise ValueError(f"`{number}` is less than 1")
+    return number
+
+
+def _rate(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{value}` is not a number") from None
+    if not 0 < number < 1e9:
+        raise ValueError(f"`{value}` is not above 0")
+    return number
+
+
+def _switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower()
+    if word not in ("true", "false", "1", "0", "yes", "no"):
+        raise ValueError(f"`{value}` is neither `true` nor `false`")
+    return word in ("true", "1", "yes")
+
+
+def _size(value: Any) -> int:
+    return memory_bytes(str(value))
+
+
+def _span(value: Any) -> timedelta:
+    return value if isinstance(value, timedelta) else parse_duration(str(value))
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(str(part) for part in value)
+
+
+def _choice(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"`{value}` is none of `{'`, `'.join(choices)}`")
+        return str(value)
+
+    return parse
+
+
+def _setting(default: Any, parse: Callable[[Any], Any], help_: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help_})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The settings of one service."""
+
+    host: str = _setting("127.0.0.1", _text, "address to listen on")
+    port: int = _setting(8080, _port, "port of the scheduler; 0 takes a free one")
+    receiver_port: int | None = _setting(None, _port, "port of the receiver (default: the scheduler's)")
+    data_dir: str = _setting("", _text, "folder that keeps everything (default: the platform's user data folder)")
+    algorithms: tuple[str, ...] = _setting((), _list, "manifest files or folders registered at the start")
+    registry: str = _setting("", _text, "root of a registry to show under /algorithm/latest/registry")
+    roles: str = _setting("all", _text, "which roles this process has")
+    require_token: bool = _setting(False, _switch, "ask loopback callers for a token too")
+    tls_cert: str = _setting("", _text, "certificate chain (PEM)")
+    tls_key: str = _setting("", _text, "private key (PEM)")
+    behind_proxy: bool = _setting(False, _switch, "a proxy in front terminates TLS")
+    allowed_hosts: tuple[str, ...] = _setting((), _list, "host names this service answers to, beside loopback")
+    max_payload: int = _setting(500 * 2**20, _size, "largest request body")
+    inline_payload: int = _setting(64 * 2**10, _size, "bodies up to this size are kept in the run's row")
+    max_waiting: int = _setting(1_000_000, _positive, "runs that may wait; more are answered 429")
+    max_runs: int = _setting(0, _whole, "runs executed at once (0: four per core)")
+    cpu_millicores: int = _setting(0, _whole, "processor share given to runs, in thousandths of a core (0: all)")
+    memory: int = _setting(0, _size, "memory given to runs (0: 80 % of the machine's)")
+    starts_per_s: float = _setting(50.0, _rate, "processes started a second, on average")
+    starts_burst: int = _setting(100, _positive, "processes started at once after a pause")
+    dispatch: str = _setting("on", _choice("on", "paused"), "whether waiting runs are started")
+    retry_pause: timedelta = _setting(timedelta(seconds=1), _span, "pause before the first retry; doubles each time")
+    retry_pause_ceiling: timedelta = _setting(timedelta(minutes=6), _span, "longest pause before a retry")
+    tree_max_depth: int = _setting(16, _positive, "how deep an execution tree may grow")
+    tree_max_runs: int = _setting(10_000, _positive, "how many runs an execution tree may have")
+    reconcile_every: timedelta = _setting(timedelta(seconds=5), _span, "how often store and engine are compared")
+    keep_logs: timedelta = _setting(timedelta(days=7), _span, "how long logs of ended runs are kept")
+    drain_timeout: timedelta = _setting(timedelta(seconds=10), _span, "how long open requests may take after SIGTERM")
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "what is logged")
+    log_format: str = _setting("text", _choice("text", "json"), "how it is logged")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """One setting as ``nexus settings`` shows it."""
+
+    name: str
+    value: Any
+    origin: str
+    help: str
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: str | None = None,
+) -> tuple[Settings, list[Origin]]:
+    """The settings and where each came from. A flag that is None (or an empty tuple) was not given.
+
+    Raises InvalidSetting naming the setting, its origin and what would do.
+    """
+    environ = os.environ if environ is None else environ
+    file = file or environ.get(f"{ENVIRONMENT_PREFIX}CONFIG") or None
+    from_file = _read(file) if file else {}
+    values: dict[str, Any] = {}
+    origins: list[Origin] = []
+    for each in fields(Settings):
+        raw, origin = each.default, "default"
+        if each.name in from_file:
+            raw, origin = from_file[each.name], f"file {file}"
+        variable = f"{ENVIRONMENT_PREFIX}{each.name.upper()}"
+        if environ.get(variable):
+            raw, origin = environ[variable], f"environment {variable}"
+        flag = (flags or {}).get(each.name)
+        if flag is not None and flag != ():
+            raw, origin = flag, f"flag --{each.name.replace('_', '-')}"
+        values[each.name] = raw if origin == "default" else _parse(each.metadata["parse"], raw, each.name, origin)
+        origins.append(Origin(name=each.name, value=values[each.name], origin=origin, help=each.metadata["help"]))
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings, origins
+
+
+def _parse(parse: Callable[[Any], Any], raw: Any, name: str, origin: str) -> Any:
+    try:
+        return parse(raw)
+    except ValueError as error:
+        raise InvalidSetting(f"setting `{name}` (from {origin}): {error}", hint="`nexus settings` lists them all") from None
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSetting(f"the settings file `{file}` cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"the settings file `{file}` is not valid TOML: {error}") from error
+    known = {each.name for each in fields(Settings)}
+    named = {key.replace("-", "_"): value for key, value in document.items()}
+    unknown = sorted(set(named) - known)
+    if unknown:
+        raise InvalidSetting(
+            f"the settings file `{file}` has unknown settings: `{'`, `'.join(unknown)}`", hint="`nexus settings` lists them all"
+        )
+    return named
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.roles != "all":
+        raise InvalidSetting(
+            f"roles `{settings.roles}` need a server store: with SQLite all roles live in one process",
+            hint="leave `roles` at `all`; `--receiver-port` gives the receiver a port of its own",
+        )
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise InvalidSetting("TLS needs both `tls_cert` and `tls_key`", hint="give the other one too")
+    if settings.host not in LOOPBACK and not settings.tls_cert and not settings.behind_proxy:
+        raise InvalidSetting(
+            f"`{settings.host}` is reachable from other machines, and nothing encrypts the way",
+            hint="give `--tls-cert` and `--tls-key`, or `--behind-proxy` when a proxy terminates TLS; or stay on 127.0.0.1",
+        )

@@ -1,0 +1,53 @@
+"""Logs: an event and its fields, as text for people or JSON lines for machines. No payload and no secret is ever a field.
+
+Used as ``log.info("run.ended", extra={"fields": {...}})``, so that every module needs only the standard library.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from nexus.kernel.clock import rfc3339
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        told = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+        line = f"{at} {record.levelname.lower():7} {record.getMessage()} {told}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        entry = {
+            "at": rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **fields,
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry, enc_hook=str).decode()
+
+
+def _plain(value: Any) -> str:
+    text = str(value)
+    return repr(text) if not text or any(character.isspace() or not character.isprintable() for character in text) else text
+
+
+def start_logging(level: str, style: str) -> None:
+    """Sends every logger of the process to stderr in the chosen form; replaces what was set up before."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if style == "json" else _Text())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for noisy in ("asyncio", "uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, getattr(logging, level.upper())))

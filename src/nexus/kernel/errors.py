@@ -225,6 +225,46 @@ class MissingScope(Forbidden):
     code = "NX123"
 
 
+class UnknownRoute(NotFound):
+    """No route has this path."""
+
+    code = "NX131"
+
+
+class WrongMethod(InvalidInput):
+    """The route exists, but not for this method."""
+
+    code = "NX101"
+    status = 405
+
+
+class WrongMediaType(InvalidInput):
+    """The body is not of the content type this route takes."""
+
+    code = "NX102"
+    status = 415
+
+
+class SlowClient(InvalidInput):
+    """The request came too slowly."""
+
+    code = "NX103"
+    status = 408
+
+
+class HeadersTooLarge(TooLarge):
+    """The head of the request is larger than this service reads."""
+
+    code = "NX151"
+    status = 431
+
+
+class Draining(Unavailable):
+    """The service is being stopped and accepts nothing more; what it accepted goes on."""
+
+    code = "NX181"
+
+
 # ── service and data folder ───────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -15,21 +15,21 @@ demo: setup  ## the main job: a service, real work, a table and a picture
 	@$(BIN)/python -m examples.demo
 
 test: setup  ## every tier that runs here
-	@$(BIN)/python tools/test.py
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: setup  ## format, lint, types, layers, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/docs.py --check
+	$(BIN)/python -m tools.docs --check
 
 format: setup  ## put the code in form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: setup  ## write the generated pages
-	$(BIN)/python tools/docs.py
+	$(BIN)/python -m tools.docs
 
 bench: setup  ## speed and memory, as a table
 	$(BIN)/python -m bench

@@ -63,7 +63,7 @@ class Algorithm(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], transient: tuple[type[BaseException], ...] = ()) -> None:
         self._function = function
-        self._transient = (TransientError, *transient)
+        self._transient: tuple[type[BaseException], ...] = (TransientError, *transient)
         self._payload_type, self._wants_context = _signature(function)
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", "algorithm")
@@ -109,12 +109,11 @@ class Algorithm(Generic[P, R]):
 
     def _run(self, payload_url: str, identity: Identity) -> int:
         log = logging.getLogger("nexus")
-        transient: tuple[type[BaseException], ...] = self._transient
         try:
             raw = _fetch(payload_url)
             result = self._apply(raw, RunContext(identity))
             uri = "" if result is None else _upload(identity, *_stored_form(result))
-        except transient as error:
+        except self._transient as error:
             log.warning("transient, to be tried again: %s", cause_of(error), exc_info=not isinstance(error, TransientError))
             return _NOTHING_REPORTED
         except Exception as error:  # whatever an algorithm raises is its run's cause of failure

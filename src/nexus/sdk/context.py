@@ -240,5 +240,5 @@ def cause_of(error: BaseException) -> str:
     """What an exception was, briefly: ``ValueError: text``; the text alone of a FatalError."""
     if isinstance(error, FatalError):
         return str(error)[:_LONGEST_CAUSE] or "FatalError"
-    name, text = type(error).__qualname__, str(error)
+    name, text = type(error).__qualname__, error.message if isinstance(error, NexusError) else str(error)
     return f"{name}: {text}"[:_LONGEST_CAUSE] if text else name

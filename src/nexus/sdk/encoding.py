@@ -87,4 +87,4 @@ def _plain(value: Any) -> Any:
 
 
 def _name(type_: Any) -> str:
-    return getattr(type_, "__name__", None) or str(type_)
+    return type_.__name__ if isinstance(type_, type) else str(type_)

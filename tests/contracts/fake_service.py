@@ -127,7 +127,7 @@ class FakeService:
     async def _metadata(self, request: web.Request) -> web.Response:
         run = self._found(request)
         return web.json_response({
-            "algorithm": run["algorithm"], "id": request.match_info["id"], "lifecycle_stage": run["stage"], "received_by_host": "here",
+            "algorithm": run["algorithm"], "id": request.match_info["id"], "lifecycle_stage": run["stage"], "received_by_host": "x",
             "received_at": TIME, "last_modified": TIME, "content_hash": "x", "applied_configuration": {"command": "python"},
         })  # fmt: skip
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nexus.adapters import indexes
 from nexus.kernel.errors import ResolverUnavailable
 from nexus.variants import pins as pin_files
 from nexus.variants.pins import Pin
@@ -191,7 +192,11 @@ class Uv:
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ if self.environ is None else self.environ)
         environment.pop("VIRTUAL_ENV", None)  # uv warns when it is not the folder's own
-        if "UV_DEFAULT_INDEX" not in environment and "UV_INDEX_URL" not in environment and (index := _pip_index(environment)):
+        if (
+            "UV_DEFAULT_INDEX" not in environment
+            and "UV_INDEX_URL" not in environment
+            and (index := indexes.pip_default(environment))
+        ):
             environment["UV_DEFAULT_INDEX"] = index
         return environment | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
 
@@ -222,25 +227,6 @@ def _packaged() -> str:
         return os.fspath(find_uv_bin())
     except FileNotFoundError:
         return ""
-
-
-def _pip_index(environ: Mapping[str, str]) -> str:
-    """The index pip is configured with, which uv does not read: `PIP_INDEX_URL`, then pip's configuration files."""
-    import configparser
-
-    if index := environ.get("PIP_INDEX_URL"):
-        return index
-    home = Path(environ.get("HOME", "/nonexistent"))
-    config = Path(environ.get("XDG_CONFIG_HOME", home / ".config"))
-    places = [Path(environ["PIP_CONFIG_FILE"])] if environ.get("PIP_CONFIG_FILE") else []
-    places += [Path(sys.prefix) / "pip.conf", config / "pip" / "pip.conf", home / ".pip" / "pip.conf", Path("/etc/pip.conf")]
-    for place in places:
-        parser = configparser.RawConfigParser()
-        with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
-            parser.read_string(place.read_text())
-            if index := parser.get("global", "index-url", fallback=""):
-                return index
-    return ""
 
 
 def _reason(err: str) -> str:

@@ -1,0 +1,278 @@
+"""Everything `nexus variants check` asks of a registry's variants, each answer a finding with file and line.
+
+An index or a tool that cannot be asked is a finding too (NX-V40): what could not be checked never passes. The pure checks take
+values; :func:`check` runs them all, with the resolver where one is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+from packaging.version import Version
+
+from nexus.kernel.documents import Finding
+from nexus.kernel.errors import NexusError
+from nexus.variants import classes, graph, pins, resolution
+from nexus.variants.model import FILE, WITH_ENGINE, Asked, Declaration, Variant
+from nexus.variants.pins import Pin
+from nexus.variants.ports import Locker, PackageMetadata, Resolver, Unsatisfiable
+from nexus.variants.resolution import Committed
+
+_SHOWN = 12  # lines of a difference within one finding; `nexus variants diff` shows them all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """The ports a check uses."""
+
+    resolver: Resolver
+    locker: Locker
+    metadata: PackageMetadata
+
+
+def check(
+    declaration: Declaration, variants: Sequence[Variant], committed: Committed, tools: Tools, *,
+    root: str = "", members: frozenset[str] | None = None, progress: resolution.Progress | None = None,
+) -> tuple[Finding, ...]:  # fmt: skip
+    """Every finding of these variants. *members* are the registry's packages (None: everything a variant asks for)."""
+    steps: list[Callable[[], Iterable[Finding]]] = [
+        partial(check_fresh, declaration, variants, committed, tools, root=root),
+        partial(check_candidate, declaration, variants, committed, tools.resolver),
+        *[partial(check_classes, declaration, variant, committed, tools.metadata, members) for variant in variants],
+        *[partial(check_install, declaration, variant, committed, tools.resolver) for variant in variants],
+    ]
+    findings = [*declaration.findings, *committed.findings]
+    for variant in variants:
+        findings += check_files(variant, committed)
+        findings += check_engine(declaration, variant, committed.of(variant.name))
+    with ThreadPoolExecutor(resolution.WORKERS) as pool:
+        for done, found in enumerate(pool.map(_guarded, steps), start=1):
+            findings += found
+            if progress is not None:
+                progress(f"{done} of {len(steps)} checks")
+    return weigh(findings, declaration)
+
+
+def _guarded(step: Callable[[], Iterable[Finding]]) -> tuple[Finding, ...]:
+    try:
+        return tuple(step())
+    except NexusError as error:
+        return (unchecked(error),)
+
+
+def unchecked(error: NexusError, file: str = FILE, line: int = 0) -> Finding:
+    """What could not be checked, as a finding: never a pass."""
+    return Finding(code="NX-V40", file=file, line=line, message=f"could not check: {error.message}", hint=error.hint)
+
+
+def weigh(findings: Iterable[Finding], declaration: Declaration) -> tuple[Finding, ...]:
+    """The findings once each, with the registry's own severities (`off` drops one), by file and line."""
+    kept = dict.fromkeys(
+        replace(finding, severity=declaration.rules.severities.get(finding.code, finding.severity)) for finding in findings
+    )  # fmt: skip
+    return tuple(sorted((one for one in kept if one.severity != "off"), key=lambda one: (one.file, one.line, one.column, one.code)))
+
+
+def check_files(variant: Variant, committed: Committed) -> list[Finding]:
+    """The variant's file is there."""
+    path = pins.file_of(variant.name)
+    if path in committed.texts:
+        return []
+    message = f"`{variant.name}` has no committed pins"
+    return [Finding(code="NX-V21", file=path, message=message, hint=f"write them with `nexus variants resolve {variant.name}`")]
+
+
+def check_fresh(
+    declaration: Declaration, variants: Sequence[Variant], committed: Committed, tools: Tools, *, root: str
+) -> list[Finding]:
+    """The committed pins are what the declaration gives today: by the registry's lock, else with the pins as preferences."""
+    if committed.locked:
+        return _check_lock(variants, committed, tools.locker, root)
+    answers = resolution.resolve(declaration, variants, tools.resolver, committed, root=root)
+    findings: list[Finding] = []
+    for variant in variants:
+        answer = answers[variant.name]
+        if isinstance(answer, Unsatisfiable):
+            message = f"`{variant.name}` does not resolve: {answer.proof.splitlines()[0]}"
+            hint = f"see `nexus variants explain {variant.name}`"
+            findings.append(Finding(code="NX-V25", file=FILE, line=variant.line, message=message, hint=hint))
+        else:
+            findings += _differences(variant, answer.pins, committed, "the declaration")
+    return findings
+
+
+def _check_lock(variants: Sequence[Variant], committed: Committed, locker: Locker, root: str) -> list[Finding]:
+    findings: list[Finding] = []
+    if stale := locker.is_fresh(root):
+        message = f"the lock does not answer {FILE}: {stale}"
+        findings.append(
+            Finding(code="NX-V23", file=resolution.LOCK, message=message, hint="renew it with `nexus variants resolve`")
+        )
+    for variant in variants:
+        exported = locker.export(root, variant.name, committed.texts[resolution.LOCK])
+        findings += _differences(variant, exported, committed, resolution.LOCK)
+    return findings
+
+
+def _differences(variant: Variant, expected: Sequence[Pin], committed: Committed, source: str) -> list[Finding]:
+    path = pins.file_of(variant.name)
+    lines = pins.compare(expected, committed.of(variant.name))
+    if not lines or path not in committed.texts:
+        return []
+    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    message = f"the pins differ from what {source} gives:\n" + "\n".join(f"    {line}" for line in [*lines[:_SHOWN], *more])
+    names = {line[2:].split("==")[0].split(" ")[0] for line in lines}
+    first = next((pin.line_number for pin in committed.of(variant.name) if pin.name in names), 0)
+    return [
+        Finding(
+            code="NX-V22", file=path, line=first, message=message, hint=f"renew them with `nexus variants resolve {variant.name}`"
+        )
+    ]
+
+
+def check_install(declaration: Declaration, variant: Variant, committed: Committed, resolver: Resolver) -> list[Finding]:
+    """The committed pins install from wheels on every target (a dry run)."""
+    held = committed.of(variant.name)
+    findings = []
+    for target in declaration.rules.targets if held else ():
+        if reason := resolver.install_check(held, target):
+            message = f"`{variant.name}` does not install on Python {target.python}, {target.platform}: {reason}"
+            hint = "pin versions that have wheels for this target, or change the targets in `[tool.nexus]`"
+            findings.append(
+                Finding(code="NX-V24", file=pins.file_of(variant.name), line=_named(held, reason), message=message, hint=hint)
+            )
+    return findings
+
+
+def _named(held: Sequence[Pin], reason: str) -> int:
+    """The line of the first pin that the reason names."""
+    return next((pin.line_number for pin in held if f"`{pin.name}" in reason or f"{pin.name}==" in reason), 0)
+
+
+def check_engine(declaration: Declaration, variant: Variant, held: Sequence[Pin]) -> list[Finding]:
+    """Ecosystem is free of the engine; product stands on its pin; candidate and product contain it."""
+    if not held:
+        return []
+    engine = declaration.rules.engine
+    found = [pin for pin in held if pin.name == engine]
+    path = pins.file_of(variant.name)
+    if variant.name not in WITH_ENGINE:
+        return [_engine_in(variant, pin, held, path) for pin in found[:1]]
+    asked = variant.of(engine)
+    line = asked[0].line if asked else variant.line
+    if not found:
+        message = f"`{variant.name}` does not contain `{engine}`"
+        return [Finding(code="NX-V33", file=FILE, line=line, message=message, hint=f"add `{engine}` to the extra `{variant.name}`")]
+    if variant.name == "product":
+        return _off_pin(declaration, asked, found, line, path)
+    return []
+
+
+def _engine_in(variant: Variant, pin: Pin, held: Sequence[Pin], path: str) -> Finding:
+    chain = next(iter(graph.chains(held, pin.name).chains), graph.Chain(packages=(pin.name,)))
+    line = next((asked.line for asked in variant.requirements if asked.name == chain.packages[0]), variant.line)
+    message = f"`{variant.name}` contains `{pin.name}` {pin.shown}: {' → '.join(chain.packages)}"
+    return Finding(
+        code="NX-V30", file=FILE, line=line, message=message,
+        hint=f"leave out the extra or the package that brings it (pinned at {path}:{pin.line_number})",
+    )  # fmt: skip
+
+
+def _off_pin(declaration: Declaration, asked: Sequence[Asked], found: Sequence[Pin], line: int, path: str) -> list[Finding]:
+    engine, rule = declaration.rules.engine, declaration.rules.engine_pin
+    declared = next((one.pinned for one in asked if one.pinned), "")
+    if not declared:
+        message = f"`product` does not pin `{engine}`"
+        hint = f"write `{engine}=={rule or found[0].version}` in the extra `product`"
+        return [Finding(code="NX-V32", file=FILE, line=line, message=message, hint=hint)]
+    findings = []
+    if rule and Version(rule) != Version(declared):
+        message = f"`product` pins `{engine}` {declared}, and `[tool.nexus] product` says {rule}"
+        findings.append(Finding(code="NX-V32", file=FILE, line=line, message=message, hint="write the same version in both"))
+    for pin in found:
+        if pin.version and Version(pin.version) != Version(declared):
+            message = f"`{engine}` is locked at {pin.version}, and its pin is {declared}"
+            hint = "renew the file with `nexus variants resolve product`"
+            findings.append(Finding(code="NX-V32", file=path, line=pin.line_number, message=message, hint=hint))
+    return findings
+
+
+def check_candidate(
+    declaration: Declaration, variants: Sequence[Variant], committed: Committed, resolver: Resolver
+) -> list[Finding]:
+    """The candidate stands on the engine's latest stable release that the index offers (within `exclude-newer`)."""
+    candidate = next((variant for variant in variants if variant.name == "candidate"), None)
+    if candidate is None or declaration.rules.candidate != "latest":
+        return []
+    engine = declaration.rules.engine
+    held = [pin for pin in committed.of("candidate") if pin.name == engine and pin.version]
+    if not held:
+        return []
+    answer = resolver.resolve(replace(resolution.question(declaration, [engine]), dependencies=False))
+    if isinstance(answer, Unsatisfiable):
+        return [
+            Finding(
+                code="NX-V40", file=FILE, line=candidate.line, message=f"could not check: no release of `{engine}`: {answer.proof}"
+            )
+        ]
+    latest, pinned = (max(Version(pin.version) for pin in found) for found in (answer.pins, held))
+    if latest == pinned:
+        return []
+    asked = next(iter(candidate.of(engine)), None)
+    place = (FILE, asked.line) if asked is not None and asked.specifier else (pins.file_of("candidate"), held[0].line_number)
+    message = f"`candidate` stands on `{engine}` {pinned}, and the latest stable release is {latest}"
+    hint = f"write `{engine}=={latest}`, then `nexus variants resolve candidate --upgrade {engine}`"
+    return [Finding(code="NX-V31", file=place[0], line=place[1], message=message, hint=hint)]
+
+
+def check_classes(
+    declaration: Declaration, variant: Variant, committed: Committed, metadata: PackageMetadata, members: frozenset[str] | None
+) -> list[Finding]:
+    """Every member stands where its class allows it to, by the metadata of the version that is pinned."""
+    findings: list[Finding] = []
+    standings = []
+    rules = declaration.rules
+    for asked in {asked.name: asked for asked in variant.requirements if members is None or asked.name in members}.values():
+        if asked.name == rules.engine:
+            continue
+        pin = next((pin for pin in committed.of(variant.name) if pin.name == asked.name), None)
+        try:
+            standing = standing_of(declaration, asked, pin, committed.of(variant.name), metadata)
+        except NexusError as error:
+            findings.append(unchecked(error, line=asked.line))
+            continue
+        if standing is None:
+            message = f"the class of `{asked.name}` could not be derived: a source outside an index says nothing of its extras"
+            findings.append(
+                Finding(code="NX-V13", file=FILE, line=asked.line, message=message, severity="warning", hint="register a release")
+            )
+        else:
+            standings.append(standing)
+    return [*findings, *classes.check(declaration, variant, standings)]
+
+
+def standing_of(
+    declaration: Declaration, asked: Asked, pin: Pin | None, held: Sequence[Pin], metadata: PackageMetadata
+) -> classes.Standing | None:  # fmt: skip
+    """The class of one member. Raises MetadataUnavailable. None: only its graph is known, and that does not decide."""
+    rules = declaration.rules
+    if pin is not None and pin.version:
+        return classes.classify(metadata.metadata(asked.name, pin.version), rules.engine, rules.targets)
+    if pin is None and not asked.url and asked.name not in (declaration.uv.get("sources") or {}):
+        version = asked.pinned or _newest(metadata, asked)
+        return classes.classify(metadata.metadata(asked.name, version), rules.engine, rules.targets)
+    if any(one.name == rules.engine and asked.name in one.via for one in held):
+        kind = classes.PackageClass.AGNOSTIC if asked.extras else classes.PackageClass.DEPENDENT
+        return classes.Standing(package=asked.name, version=pin.shown if pin else "", kind=kind, extras=tuple(sorted(asked.extras)))
+    return None
+
+
+def _newest(metadata: PackageMetadata, asked: Asked) -> str:
+    from packaging.specifiers import SpecifierSet
+
+    releases = [release for release in metadata.releases(asked.name) if not release.yanked]
+    allowed = list(SpecifierSet(asked.specifier).filter([release.version for release in releases]))
+    return allowed[-1] if allowed else releases[-1].version if releases else ""

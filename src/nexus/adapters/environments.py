@@ -1,0 +1,237 @@
+"""Local environments: what a template's `local.nexus/*` annotations ask for, built once by content with `uv`, then reused.
+
+The process engine asks before each start; `nexus` commands may ask ahead of time. An environment is a virtual environment in
+`environments/<hash>/`, where the hash covers the interpreter and every file that decides what is installed. A `.complete`
+file written last makes it usable; one without is built anew. Following these annotations is execution of their code: who may
+state them is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from nexus.adapters.environment_recipes import Recipe, WheelMaker, read_recipe, signature
+from nexus.runs.ports import LaunchFailed
+
+BUILD_LIMIT_S = 900.0
+_COMPLETE = ".complete"
+_DETAIL_LINES = 30
+_DETAIL_CHARS = 4000
+_UNREACHABLE = ("error sending request", "Failed to fetch", "dns error", "Connection refused", "timed out", "Connection reset")
+_KEPT_PREFIXES = ("UV_", "SSL_CERT_", "XDG_", "LC_")
+_KEPT = frozenset({
+    "PATH", "HOME", "LANG", "TMPDIR", "USER", "LOGNAME", "NETRC", "CC", "CXX", "LD_LIBRARY_PATH", "PYENV_ROOT",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "REQUESTS_CA_BUNDLE",
+})  # fmt: skip
+
+
+class LocalEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished environment: its folder, and the folder of its programs."""
+
+    folder: Path
+    programs: Path
+
+
+class Environments:
+    """Builds and finds environments under *folder*.
+
+    *uv* is the program; None looks for the one that comes with the `uv` package, then on PATH. At most *builds* are built at
+    a time. *variables* is the environment builds run in, of which only what `uv` and compilers need is passed on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        uv: Path | None = None,
+        *,
+        builds: int = 2,
+        limit_s: float = BUILD_LIMIT_S,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self._folder = folder.resolve()
+        self._uv = uv
+        self._limit_s = limit_s
+        self._variables = _build_variables(os.environ if variables is None else variables)
+        self._slots = asyncio.Semaphore(builds)
+        self._wheels = WheelMaker(self._folder / "wheels")
+        self._building: dict[str, asyncio.Task[LocalEnvironment]] = {}
+        self._known: dict[tuple[object, ...], LocalEnvironment] = {}
+        self._interpreters: dict[str, str] = {}
+
+    async def ready(self, local: Mapping[str, str]) -> LocalEnvironment | None:
+        """The environment these annotations ask for, built now if need be; None when they ask for none.
+
+        Raises LaunchFailed: permanent, except when the package index did not answer.
+        """
+        if not {"project", "requirements", "python"} & set(local):
+            return None
+        mark = await asyncio.to_thread(signature, local)
+        known = self._known.get(mark)
+        if known is not None and (known.folder / _COMPLETE).exists():
+            return known
+        recipe = await asyncio.to_thread(read_recipe, local, self._wheels)
+        interpreter = await self._interpreter(recipe.python)
+        key = recipe.key(interpreter)
+        task = self._building.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._built(key, recipe, interpreter))
+            self._building[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
+        environment = await asyncio.shield(task)
+        self._known[mark] = environment
+        return environment
+
+    async def stop(self) -> None:
+        """Ends builds under way; what they left is built anew when it is wanted."""
+        tasks = list(self._building.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _finished(self, key: str, task: asyncio.Task[LocalEnvironment]) -> None:
+        self._building.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # looked at: each caller that still waits has it
+
+    # ── building ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _built(self, key: str, recipe: Recipe, interpreter: str) -> LocalEnvironment:
+        folder = self._folder / key
+        environment = LocalEnvironment(folder=folder, programs=folder / "bin")
+        if (folder / _COMPLETE).exists():
+            return environment
+        async with self._slots, _lock(self._folder / f"{key}.lock"):
+            if not (folder / _COMPLETE).exists():  # another process may have built it meanwhile
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                await self._build(folder, recipe, interpreter)
+                (folder / _COMPLETE).write_bytes(b"")
+        return environment
+
+    async def _build(self, folder: Path, recipe: Recipe, interpreter: str) -> None:
+        await self._run(recipe, "venv", "--no-project", "--python", interpreter, str(folder))
+        python = str(folder / "bin" / "python")
+        install = ("pip", "install", "--python", python)
+        if recipe.lock is not None:
+            pinned = folder / "nexus-locked-requirements.txt"
+            await self._run(
+                recipe, "export", "--frozen", "--no-dev", "--no-emit-project", "--quiet", "--no-header",
+                "--project", str(recipe.lock.parent), "--python", interpreter, "--output-file", str(pinned),
+            )  # fmt: skip
+            await self._run(recipe, *install, "--require-hashes", "--requirements", str(pinned))
+        if recipe.requirements:
+            hashes = ["--require-hashes"] if recipe.hashed else []
+            files = [part for path in recipe.requirements for part in ("--requirements", str(path))]
+            ours = [] if recipe.hashed or recipe.wheel is None else [recipe.wheel_requirement]
+            await self._run(recipe, *install, *hashes, *files, *ours)
+        if recipe.wheel is not None:
+            await self._run(recipe, *install, recipe.wheel_requirement)
+        if recipe.package is not None:
+            await self._run(recipe, *install, "--no-deps", str(recipe.package))
+
+    async def _interpreter(self, wanted: str) -> str:
+        """The path of a Python of this machine that satisfies a version such as ``3.12`` or ``>=3.11``."""
+        known = self._interpreters.get(wanted)
+        if known is not None:
+            return known
+        code, output = await self._uv_output("python", "find", "--no-project", "--no-python-downloads", "--system", wanted)
+        lines = output.strip().splitlines()
+        if code or not lines:
+            raise LaunchFailed(f"no Python `{wanted}` was found on this machine", _last(output))
+        self._interpreters[wanted] = lines[-1].strip()
+        return self._interpreters[wanted]
+
+    async def _run(self, recipe: Recipe, *arguments: str) -> None:
+        code, output = await self._uv_output(*arguments)
+        if code is None:
+            raise LaunchFailed(
+                f"the environment of `{recipe.name}` was not built within {self._limit_s:g} s", _last(output), permanent=False
+            )
+        if code:
+            permanent = not any(sign in output for sign in _UNREACHABLE)
+            raise LaunchFailed(f"the environment of `{recipe.name}` could not be built", _last(output), permanent=permanent)
+
+    async def _uv_output(self, *arguments: str) -> tuple[int | None, str]:
+        """Exit code (None: out of time) and combined output of `uv`. It ends with everything it started."""
+        process = await asyncio.create_subprocess_exec(
+            self._program(), *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env=self._variables, cwd="/", start_new_session=True,
+        )  # fmt: skip
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), self._limit_s)
+        except TimeoutError:
+            return None, ""
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        return process.returncode, output.decode("utf-8", "replace")
+
+    def _program(self) -> str:
+        if self._uv is None:
+            self._uv = _find_uv(self._variables.get("PATH"))
+        return str(self._uv)
+
+
+@contextlib.asynccontextmanager
+async def _lock(path: Path) -> AsyncIterator[None]:
+    """Holds a file's lock against other processes."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(0.1)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _find_uv(path: str | None) -> Path:
+    try:
+        from uv import find_uv_bin
+
+        return Path(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv", path=path)
+    if found is None:
+        raise LaunchFailed("`uv` was not found, which builds local environments", f"install it: {sys.executable} -m pip install uv")
+    return Path(found)
+
+
+def _build_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in variables.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    kept["PATH"] = os.pathsep.join([kept.get("PATH", os.defpath), *_version_manager_folders(kept)])
+    return {
+        **kept,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "1",
+        "UV_NO_CONFIG": kept.get("UV_NO_CONFIG", ""),
+        "NO_COLOR": "1",
+    }
+
+
+def _version_manager_folders(variables: Mapping[str, str]) -> list[str]:
+    """Programs of pyenv's versions: its shims on PATH answer for the selected version only."""
+    root = Path(variables.get("PYENV_ROOT") or Path(variables.get("HOME", "/")) / ".pyenv")
+    return sorted((str(folder) for folder in root.glob("versions/3.*/bin")), reverse=True)
+
+
+def _last(output: str) -> str:
+    return "\n".join(output.strip().splitlines()[-_DETAIL_LINES:])[-_DETAIL_CHARS:]

@@ -1,0 +1,166 @@
+"""What the engine reads and writes in the folders of attempts. Blocking: called from a thread where it may take long."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import stat
+import time
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from nexus.adapters.process import folders, logs, watch
+from nexus.kernel.clock import from_microseconds, to_microseconds
+from nexus.runs.model import Exit, ExitKind
+
+Key = tuple[str, int]
+
+_SWEEPS = 50
+_SWEEP_PAUSE_S = 0.02
+
+
+class ExitRecord(msgspec.Struct):
+    """The exit file. Times in microseconds since the epoch, memory in bytes, CPU in seconds."""
+
+    kind: ExitKind
+    ended_us: int
+    started_us: int | None = None
+    code: int | None = None
+    signal: int | None = None
+    peak: int | None = None
+    cpu_s: float | None = None
+    detail: str = ""
+
+
+def read_exit(folder: str) -> Exit | None:
+    """How the attempt ended; None while there is no record of it."""
+    try:
+        content = Path(folder, folders.EXIT).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        record = msgspec.json.decode(content, type=ExitRecord)
+    except msgspec.DecodeError:  # torn by a crash of the machine
+        return None
+    return Exit(
+        kind=record.kind,
+        ended_at=from_microseconds(record.ended_us),
+        started_at=None if record.started_us is None else from_microseconds(record.started_us),
+        code=record.code,
+        signal=record.signal,
+        detail=record.detail,
+        peak_memory_bytes=record.peak,
+        cpu_s=record.cpu_s,
+    )
+
+
+def record_lost(folder: str, marker: str, now: datetime) -> Exit | None:
+    """Ends what a dead launcher left running and writes that the attempt was lost, unless its end is written already.
+
+    None when there is no attempt (it was forgotten meanwhile). Raises OSError when the record cannot be written.
+    """
+    known = read_exit(folder)
+    lock = folders.read_record(folder, folders.LOCK)
+    if known is not None or lock is None:
+        return known
+    end_marked(marker)
+    for stream in logs.STREAMS:
+        logs.finish(folder, stream)
+    taken = lock.get("taken_us")
+    started_us = taken if isinstance(taken, int) else None
+    record = ExitRecord(
+        kind=ExitKind.LOST,
+        started_us=started_us,
+        ended_us=max(to_microseconds(now), started_us or 0),
+        detail="its launcher went away without a word: it was killed, or the machine went down",
+    )
+    folders.write_durably(str(Path(folder, folders.EXIT)), msgspec.json.encode(record))
+    return read_exit(folder)
+
+
+def end_marked(marker: str) -> None:
+    """Kills every process that carries an attempt's marker, and what they start meanwhile."""
+    for _ in range(_SWEEPS):
+        pids = watch.marked(marker)
+        if not pids:
+            return
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        time.sleep(_SWEEP_PAUSE_S)
+
+
+def scan(root: Path) -> tuple[list[Key], list[Key]]:
+    """Attempts whose launcher holds its lock, and attempts that ended (with or without a record), oldest run first."""
+    alive: list[Key] = []
+    ended: list[Key] = []
+    for run_id in sorted(_names(root)):
+        for name in _names(root / run_id):
+            folder = root / run_id / name
+            if not name.isdigit() or not (folder / folders.LOCK).exists():
+                continue
+            over = (folder / folders.EXIT).exists() or not folders.is_held(str(folder))
+            (ended if over else alive).append((run_id, int(name)))
+    return alive, ended
+
+
+def open_launcher(folder: str) -> int | None:
+    """A descriptor of the launcher that holds the attempt's lock; None when it is gone or the system has no such descriptors.
+
+    Pid and start time are compared after opening: a pid that was given to another process meanwhile is not mistaken for it.
+    """
+    lock = folders.read_record(folder, folders.LOCK) or {}
+    pid = lock.get("pid")
+    if not isinstance(pid, int) or not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if watch.start_time(pid) == lock.get("start"):
+        return fd
+    os.close(fd)
+    return None
+
+
+def remove_ended(run: Path, trash: Path) -> None:
+    """Removes the folders of a run's attempts that ended. Each leaves its place in one step, so none is ever half there."""
+    for name in _names(run):
+        folder = run / name
+        if folders.is_held(str(folder)):
+            continue
+        trash.mkdir(exist_ok=True, mode=0o700)
+        place = trash / f"{run.name}.{name}.{time.time_ns()}"
+        folder.rename(place)
+        _remove(place)
+    with contextlib.suppress(OSError):  # an attempt of it is alive, or it was never there
+        run.rmdir()
+
+
+def empty_trash(trash: Path) -> None:
+    """Removes what a crash left of folders being removed."""
+    for name in _names(trash):
+        _remove(trash / name)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a tree in which an algorithm may have taken permissions away."""
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            child = Path(path, name)
+            if not child.is_symlink():
+                child.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,253 @@
+"""What is done to runs inside one batch of the writer. Called in the writer thread only, between BEGIN and COMMIT.
+
+Nothing here can conflict: there is one writer, and each step sees what the steps before it did. Counters of stages are
+gathered and written once a batch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+
+from msgspec.structs import replace
+
+from nexus.adapters.sql.rows import INLINE_BYTES, INSERT_ANY, SELECT_RUN, decode, differences, encode, encode_fresh, insert_fresh
+from nexus.kernel.clock import to_microseconds
+from nexus.kernel.errors import CancelledParent, Conflict, IdempotencyMismatch, InvalidInput, RunNotFound, TreeLimit, UnknownParent
+from nexus.runs.model import Report, Run, Stage
+from nexus.runs.ports import Accepted, Change, Decide, TreeLimits
+
+Fresh = tuple[Run, bytes | None]
+
+_CHUNK = 16
+_INSERT_CHUNK = insert_fresh(_CHUNK)
+_INSERT_FRESH = insert_fresh(1)
+_BY_KEY = f"{SELECT_RUN} WHERE caller = ? AND algorithm = ? AND idempotency_key = ?"
+_BY_ID = SELECT_RUN.replace("SELECT ", "SELECT seq, ", 1) + " WHERE id = ?"
+_TREE = (
+    "WITH RECURSIVE tree(id) AS (VALUES (?) UNION SELECT runs.id FROM runs JOIN tree ON runs.parent_id = tree.id) "
+    + SELECT_RUN.replace("SELECT ", "SELECT seq, ", 1)
+    + " WHERE id IN tree ORDER BY depth, seq"
+)  # noqa: S608 - names from rows.py
+_CANCELLED_ANCESTOR = (
+    "WITH RECURSIVE line(id, parent_id, stage) AS ("
+    "SELECT id, parent_id, stage FROM runs WHERE id = ? "
+    "UNION SELECT runs.id, runs.parent_id, runs.stage FROM runs JOIN line ON runs.id = line.parent_id) "
+    "SELECT id FROM line WHERE stage = 'CANCELLED' LIMIT 1"
+)
+
+
+class Transaction:
+    """One open transaction: the runs' operations, and the counters they move."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.moved: dict[Stage, int] = {}
+
+    # ── accepting ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def accept_fresh(self, runs: Sequence[Fresh]) -> list[Accepted | Exception]:
+        """Inserts fresh root runs with payloads that fit a row; one result for each, in order."""
+        execute = self.connection.execute
+        results: list[Accepted | Exception] = []
+        for start in range(0, len(runs), _CHUNK):
+            chunk = runs[start : start + _CHUNK]
+            if len(chunk) == _CHUNK:
+                try:
+                    execute(_INSERT_CHUNK, [value for run, inline in chunk for value in (*encode_fresh(run), inline)])
+                except (sqlite3.IntegrityError, UnicodeEncodeError, OverflowError):
+                    pass  # one of the sixteen is bad and none was inserted: one by one finds it
+                else:
+                    results += [Accepted(run) for run, _ in chunk]
+                    continue
+            results += [self._accept_one_fresh(run, inline) for run, inline in chunk]
+        for result in results:
+            if isinstance(result, Accepted):
+                self._count(result.run.stage, 1)
+        return results
+
+    def _accept_one_fresh(self, run: Run, inline: bytes | None) -> Accepted | Exception:
+        try:
+            self.connection.execute(_INSERT_FRESH, (*encode_fresh(run), inline))
+        except sqlite3.IntegrityError:
+            return _exists(run)
+        except (UnicodeEncodeError, OverflowError) as error:
+            return unstorable(error)
+        return Accepted(run)
+
+    def accept(self, run: Run, inline: bytes | None, limits: TreeLimits) -> Accepted:
+        """Stores a run of any kind: with a key, a parent, a payload larger than fits a row."""
+        if run.idempotency_key is not None:
+            stored = self.connection.execute(_BY_KEY, (run.caller, run.algorithm, run.idempotency_key)).fetchone()
+            if stored is not None:
+                return Accepted(same_request(decode(stored), run), True)
+        if run.parent is not None:
+            run = self._placed(run, limits)
+        elif run.root_id != run.id or run.depth:
+            run = replace(run, root_id=run.id, depth=0)
+        in_row = inline is None or len(inline) <= INLINE_BYTES
+        try:
+            cursor = self.connection.execute(INSERT_ANY, (*encode(run), inline if in_row else None))
+        except sqlite3.IntegrityError:
+            raise _exists(run) from None
+        if not in_row:
+            self.connection.execute("INSERT INTO payloads (seq, body) VALUES (?, ?)", (cursor.lastrowid, inline))
+        if run.root_id != run.id:
+            self.connection.execute("UPDATE runs SET tree_runs = tree_runs + 1 WHERE id = ?", (run.root_id,))
+        self._count(run.stage, 1)
+        return Accepted(run)
+
+    def _placed(self, run: Run, limits: TreeLimits) -> Run:
+        """The child with its root and depth. Raises UnknownParent, CancelledParent, TreeLimit."""
+        parent = run.parent
+        assert parent is not None
+        row = self.connection.execute("SELECT algorithm, depth, root_id FROM runs WHERE id = ?", (parent.run_id,)).fetchone()
+        if row is None or row[0] != parent.algorithm:
+            raise unknown_parent(run)
+        cancelled = self.connection.execute(_CANCELLED_ANCESTOR, (parent.run_id,)).fetchone()
+        if cancelled is not None:
+            raise cancelled_parent(run, cancelled[0])
+        root_id = row[2] or parent.run_id
+        (runs,) = self.connection.execute("SELECT tree_runs FROM runs WHERE id = ?", (root_id,)).fetchone()
+        check_limits(row[1] + 1, runs + 1, limits)
+        return replace(run, root_id=root_id, depth=row[1] + 1)
+
+    # ── changing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def change(self, run_id: str, decide: Decide) -> Change:
+        """Applies *decide* to the run as it is now. Raises RunNotFound and whatever *decide* raises."""
+        row = self.connection.execute(_BY_ID, (run_id,)).fetchone()
+        if row is None:
+            raise not_found(run_id)
+        before = decode(row[1:])
+        change = Change(before, decide(before))
+        self._write(row[0], change)
+        return change
+
+    def change_tree(self, run_id: str, decide: Decide) -> list[Change]:
+        """Applies *decide* to a run and all its descendants, parents first; all or nothing."""
+        rows = self.connection.execute(_TREE, (run_id,)).fetchall()
+        if not rows:
+            raise not_found(run_id)
+        changes = []
+        for row in rows:
+            before = decode(row[1:])
+            changes.append(Change(before, decide(before)))
+        moved = dict(self.moved)
+        try:
+            with self.whole():
+                for row, change in zip(rows, changes, strict=True):
+                    self._write(row[0], change)
+        except BaseException:
+            self.moved = moved
+            raise
+        return changes
+
+    def _write(self, seq: int, change: Change) -> None:
+        if not change.written:
+            return
+        names, values = differences(change.before, change.after)
+        if names:
+            self.connection.execute(_update(names), (*values, seq))
+        if change.before.stage is not change.after.stage:
+            self._count(change.before.stage, -1)
+            self._count(change.after.stage, 1)
+
+    def record_late(self, run_id: str, report: Report) -> None:
+        """Keeps a report beside the run."""
+        if self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None:
+            raise not_found(run_id)
+        self.connection.execute(
+            "INSERT INTO late_reports (run_id, received_at, result_uri, error_cause, error_details) VALUES (?, ?, ?, ?, ?)",
+            (run_id, to_microseconds(report.received_at), report.result_uri, report.error_cause, report.error_details),
+        )
+
+    # ── around ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Undoes what several statements did when one of them fails, and leaves the rest of the batch alone."""
+        self.connection.execute("SAVEPOINT whole")
+        try:
+            yield
+        except BaseException:
+            if self.connection.in_transaction:  # a full disk has already undone everything
+                self.connection.execute("ROLLBACK TO whole")
+                self.connection.execute("RELEASE whole")
+            raise
+        self.connection.execute("RELEASE whole")
+
+    def _count(self, stage: Stage, by: int) -> None:
+        self.moved[stage] = self.moved.get(stage, 0) + by
+
+    def write_counters(self) -> None:
+        """Adds what this batch moved to the stored counters."""
+        moved = [(stage.value, by) for stage, by in self.moved.items() if by]
+        if moved:
+            self.connection.executemany(
+                "INSERT INTO counters (stage, runs) VALUES (?, ?) ON CONFLICT (stage) DO UPDATE SET runs = runs + excluded.runs",
+                moved,
+            )
+
+
+@lru_cache(maxsize=256)
+def _update(names: tuple[str, ...]) -> str:
+    return f"UPDATE runs SET {', '.join(f'{name} = ?' for name in names)} WHERE seq = ?"  # noqa: S608 - names from rows.py
+
+
+# ── refusals, in one place so that every store says the same ──────────────────────────────────────────────────────────────
+
+
+def same_request(stored: Run, run: Run) -> Run:
+    """The stored run when *run* is the same request again. Raises IdempotencyMismatch."""
+    if stored.fingerprint != run.fingerprint:
+        raise IdempotencyMismatch(
+            f"the idempotency key `{run.idempotency_key}` was used for another request of `{run.algorithm}`: run `{stored.id}`",
+            hint="use a new key for a new request, or send the first request again as it was",
+        )
+    return stored
+
+
+def check_limits(depth: int, runs: int, limits: TreeLimits) -> None:
+    """Raises TreeLimit when a tree with a run at *depth* and *runs* runs is too large."""
+    if depth > limits.max_depth:
+        raise TreeLimit(
+            f"the run would be at depth {depth} of its tree; at most {limits.max_depth} is allowed",
+            hint="does an algorithm spawn itself without an end?",
+        )
+    if runs > limits.max_runs:
+        raise TreeLimit(
+            f"the tree would have {runs} runs; at most {limits.max_runs} are allowed", hint="put more work into each child"
+        )
+
+
+def unknown_parent(run: Run) -> UnknownParent:
+    assert run.parent is not None
+    return UnknownParent(
+        f"the parent `{run.parent.algorithm}/{run.parent.run_id}` does not exist",
+        hint="name the algorithm and the request id of the run that spawns this one",
+    )
+
+
+def cancelled_parent(run: Run, ancestor: str) -> CancelledParent:
+    assert run.parent is not None
+    return CancelledParent(
+        f"the run `{ancestor}`, parent or ancestor of this one, was cancelled: its tree takes no more children",
+        hint="submit it without a parent if it is still wanted",
+    )
+
+
+def not_found(run_id: str, algorithm: str = "") -> RunNotFound:
+    name = f"{algorithm}/{run_id}" if algorithm else run_id
+    return RunNotFound(f"no run `{name}`", hint="`nexus runs list` shows the runs there are")
+
+
+def unstorable(error: Exception) -> InvalidInput:
+    """A text with lone surrogates, or a number beyond 64 bits: nothing an encoder of JSON would let through."""
+    return InvalidInput(f"a value of the request cannot be stored: {error}")
+
+
+def _exists(run: Run) -> Conflict:
+    return Conflict(f"a run `{run.id}` exists already")

@@ -318,7 +318,15 @@ async def test_apply_sends_files_with_their_folders(service: FakeService, client
 async def test_refused_manifests_keep_their_findings(service: FakeService, client: NexusClient, tmp_path: Path) -> None:
     """All findings come back with file and line, and are part of the error's text."""
     (tmp_path / "a.yaml").write_text("kind: x")
-    finding = {"file": "a.yaml", "line": 3, "column": 7, "code": "NX-T01", "message": "no name", "hint": "give one", "severity": "error"}
+    finding = {
+        "file": "a.yaml",
+        "line": 3,
+        "column": 7,
+        "code": "NX-T01",
+        "message": "no name",
+        "hint": "give one",
+        "severity": "error",
+    }
     body = {"error": {"code": "NX210", "message": "nothing was applied", "findings": [finding]}}
     service.faults.append(web.json_response(body, status=400))
     with pytest.raises(RefusedManifests) as caught:

@@ -165,6 +165,11 @@ class NexusClient:
         data = b"".join([chunk async for chunk in self._result_pieces(done)])
         return from_json(data, type, f"the result of `{done.ref}`")
 
+    async def result_pieces(self, ref: Ref) -> AsyncIterator[bytes]:
+        """The bytes of a completed run's result, piece by piece. Raises as result_value does, but does not wait."""
+        async for piece in self._result_pieces(await self.result(ref)):
+            yield piece
+
     async def download(self, ref: Ref, path: Path | str) -> int:
         """Stores the result in a file, whole or not at all, and returns its size in bytes."""
         result = await self.result(ref)

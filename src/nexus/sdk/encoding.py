@@ -83,6 +83,10 @@ def _plain(value: Any) -> Any:
         convert = getattr(value, method, None)
         if callable(convert):
             return convert()
+    plain: tuple[Any, ...] = (str, int, float, dict, list)
+    for base in plain:  # their subclasses
+        if isinstance(value, base):
+            return base(value)
     raise TypeError(f"a `{_name(type(value))}` has no JSON form")
 
 

@@ -90,6 +90,9 @@ class Nexus:
     def result_value(self, ref: Ref, type: Any = Any, *, timeout: float | None = None) -> Any:  # noqa: A002
         return self._call(self._client.result_value(ref, type, timeout=timeout))
 
+    def result_pieces(self, ref: Ref) -> Iterator[bytes]:
+        return self._iterate(self._client.result_pieces(ref))
+
     def download(self, ref: Ref, path: Path | str) -> int:
         return self._call(self._client.download(ref, path))
 

@@ -1,0 +1,165 @@
+"""The commands of ``nexus runs`` that read: list, show, tree, logs, result."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import click
+
+from nexus.cli import output
+from nexus.cli.connection import Service, find_run, run_arguments, service_options
+
+if TYPE_CHECKING:
+    from nexus.sdk import Nexus, RunRef
+
+STAGES = ("NEW", "BUFFERED", "RUNNING", "COMPLETED", "FAILED", "SCHEDULING_FAILED", "DEADLINE_EXCEEDED", "CANCELLED")
+_PATIENT_S = 120.0
+_STEERING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")  # control characters but tab, line feed, return
+
+
+@click.command(name="list")
+@click.option("--algorithm", help="Only runs of this algorithm.")
+@click.option("--stage", type=click.Choice(STAGES, case_sensitive=False), help="Only runs at this stage.")
+@click.option("--tag", help="Only runs with this tag.")
+@click.option("--root", metavar="ID", help="Only runs of the tree with this root.")
+@click.option("--parent", metavar="ID", help="Only children of this run.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@output.output_option()
+@service_options
+def list_(limit: int, fmt: str, service: Service, **where: Any) -> None:
+    """List runs, newest first.
+
+    Example: nexus runs list --stage FAILED -n 50
+    """
+    from nexus.cli import runs_views
+
+    with service.connect() as nexus:
+        runs = list(nexus.runs(**where, limit=limit))
+    shown = runs_views.plain if fmt in ("json", "yaml") else runs_views.row
+    output.emit([shown(run) for run in runs], fmt, runs_views.COLUMNS, empty="no runs")
+
+
+@click.command()
+@run_arguments
+@output.output_option()
+@service_options
+def show(algorithm: str, run_id: str | None, fmt: str, service: Service) -> None:
+    """Everything about one run.
+
+    Example: nexus runs show solve 0193a1b2
+    """
+    from nexus.cli import runs_views
+
+    with service.connect() as nexus:
+        run = nexus.run(find_run(nexus, algorithm, run_id))
+    output.emit_one(runs_views.record(run) if fmt == "table" else runs_views.plain(run), fmt)
+
+
+@click.command()
+@run_arguments
+@click.option("--ascii", "ascii_only", is_flag=True, help="Draw without line characters.")
+@output.output_option()
+@service_options
+def tree(algorithm: str, run_id: str | None, ascii_only: bool, fmt: str, service: Service) -> None:
+    """The execution tree a run belongs to, from its root.
+
+    Example: nexus runs tree portfolio 0193a1b2
+    """
+    from nexus.cli import runs_views
+
+    with service.connect() as nexus:
+        ref = find_run(nexus, algorithm, run_id)
+        runs = nexus.tree(ref)
+    if fmt == "table":
+        unicode_ok = (sys.stdout.encoding or "").lower().startswith("utf")
+        sys.stdout.write(runs_views.tree(runs, ref.id, ascii_only=ascii_only or not unicode_ok))
+        return
+    shown = runs_views.plain if fmt in ("json", "yaml") else runs_views.row
+    output.emit([shown(run) for run in runs], fmt, runs_views.COLUMNS)
+
+
+@click.command()
+@run_arguments
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--attempt", type=click.IntRange(1), help="Which attempt.  [default: the newest]")
+@click.option("--stream", type=click.Choice(("both", "stdout", "stderr")), default="both", show_default=True,
+              help="Both keeps them apart: the run's stderr goes to stderr.")  # fmt: skip
+@service_options
+def logs(algorithm: str, run_id: str | None, follow: bool, attempt: int | None, stream: str, service: Service) -> None:
+    """What the algorithm wrote.
+
+    Example: nexus runs logs solve 0193a1b2 -f
+    """
+    with service.connect() as nexus:
+        ref = find_run(nexus, algorithm, run_id)
+        nexus.result(ref)
+    with service.connect(_PATIENT_S if follow else 3.0) as nexus:
+        if stream != "both":
+            _copy(nexus, ref, stream, sys.stdout.buffer, attempt, follow)
+        elif follow:
+            _copy_both(nexus, ref, attempt)
+        else:
+            _copy(nexus, ref, "stdout", sys.stdout.buffer, attempt, follow)
+            _copy(nexus, ref, "stderr", sys.stderr.buffer, attempt, follow)
+
+
+@click.command()
+@run_arguments
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Store it in this file.")
+@service_options
+def result(algorithm: str, run_id: str | None, to: Path | None, service: Service) -> None:
+    """The result of a completed run, as the algorithm stored it.
+
+    Example: nexus runs result solve 0193a1b2 --to solution.json
+    """
+    from nexus.kernel.errors import InvalidInput
+    from nexus.kernel.units import format_bytes
+
+    with service.connect() as nexus:
+        ref = find_run(nexus, algorithm, run_id)
+        if to is not None:
+            output.note(f"{to}: {format_bytes(nexus.download(ref, to))}")
+            return
+        for piece in nexus.result_pieces(ref):
+            if sys.stdout.isatty() and b"\x00" in piece:
+                raise InvalidInput(f"the result of `{ref}` is not text", hint="store it with --to FILE")
+            _write(sys.stdout.buffer, piece)
+        if sys.stdout.isatty():
+            sys.stdout.write("\n")
+
+
+def _copy(nexus: Nexus, ref: RunRef, stream: Any, to: BinaryIO, attempt: int | None, follow: bool) -> None:
+    for piece in nexus.logs(ref, stream=stream, attempt=attempt, follow=follow):
+        _write(to, piece)
+
+
+def _copy_both(nexus: Nexus, ref: RunRef, attempt: int | None) -> None:
+    """Follows the two streams side by side; the first failure of either is the command's."""
+    failures: list[BaseException] = []
+
+    def follow(stream: Literal["stdout", "stderr"], to: BinaryIO) -> None:
+        try:
+            _copy(nexus, ref, stream, to, attempt, follow=True)
+        except Exception as error:  # carried to the main thread
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=follow, args=("stdout", sys.stdout.buffer), daemon=True),
+        threading.Thread(target=follow, args=("stderr", sys.stderr.buffer), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _write(to: BinaryIO, piece: bytes) -> None:
+    """Bytes as they are; to a terminal without what would steer it."""
+    to.write(_STEERING.sub(b"?", piece) if to.isatty() else piece)
+    to.flush()

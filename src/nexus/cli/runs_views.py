@@ -1,0 +1,117 @@
+"""Runs as people read them: rows, records, trees. Pure; the commands print what these return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from nexus.kernel.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from nexus.sdk import RunResult, RunView
+
+COLUMNS = ("id", "algorithm", "stage", "tag", "received", "took", "attempt")
+
+
+def plain(run: RunView) -> dict[str, Any]:
+    """Every field, named as on the wire: what ``-o json`` and ``-o yaml`` show."""
+    import msgspec
+
+    fields: dict[str, Any] = msgspec.to_builtins(run)
+    return fields
+
+
+def row(run: RunView) -> dict[str, Any]:
+    """One line of a listing."""
+    return {
+        "id": run.request_id,
+        "algorithm": run.algorithm,
+        "stage": run.stage,
+        "tag": run.tag or "",
+        "received": _instant(run.received_at),
+        "took": took(run),
+        "attempt": run.attempt or "",
+    }
+
+
+def record(run: RunView) -> dict[str, Any]:
+    """One run, for people."""
+    return {
+        "id": run.request_id,
+        "algorithm": run.algorithm,
+        "stage": run.stage,
+        "cause": run.failure_cause,
+        "details": run.failure_details,
+        "result": run.result_uri,
+        "tag": run.tag,
+        "parent": str(run.parent.ref) if run.parent else None,
+        "root": run.root_id if run.depth else None,
+        "dry run": "yes" if run.dry_run else None,
+        "caller": run.caller,
+        "received": _instant(run.received_at),
+        "sent": _instant(run.sent_at),
+        "started": _instant(run.started_at),
+        "last change": _instant(run.last_modified),
+        "took": took(run),
+        "attempt": run.attempt or None,
+        "template revision": run.template_revision,
+        "payload": format_bytes(run.payload_bytes),
+        "late reports": _count(run.late_reports),
+    }
+
+
+def outcome(result: RunResult) -> dict[str, Any]:
+    """How a run stands, named as on the wire."""
+    fields = {"algorithm": result.ref.algorithm, "requestId": result.ref.id, "status": result.stage}
+    if result.result_uri:
+        fields["resultUri"] = result.result_uri
+    if result.message:
+        fields["runErrorMessage"] = result.message
+    return fields
+
+
+def took(run: RunView) -> str:
+    """How long the run worked; empty while that is not known."""
+    if run.started_at is None or not run.final:
+        return ""
+    return format_duration((run.last_modified - run.started_at).total_seconds())
+
+
+def tree(runs: Sequence[RunView], marked: str = "", *, ascii_only: bool = False) -> str:
+    """The tree drawn with lines; *marked* is the id of the run that was asked for. Cycles and lost parents cannot hang it."""
+    corner, tee, bar = ("`-- ", "|-- ", "|   ") if ascii_only else ("└── ", "├── ", "│   ")
+    children: dict[str, list[RunView]] = {}
+    known = {run.request_id for run in runs}
+    roots = []
+    for run in sorted(runs, key=lambda run: run.request_id):
+        above = run.parent.requestId if run.parent else ""
+        if above in known and above != run.request_id:
+            children.setdefault(above, []).append(run)
+        else:
+            roots.append(run)
+    lines: list[str] = []
+    todo = [(run, "", "") for run in reversed(roots)]
+    while todo:
+        run, head, indent = todo.pop()
+        lines.append(head + _leaf(run) + ("  <" if run.request_id == marked and len(runs) > 1 else ""))
+        below = children.pop(run.request_id, [])
+        for index, child in reversed(list(enumerate(below))):
+            last = index == len(below) - 1
+            todo.append((child, indent + (corner if last else tee), indent + ("    " if last else bar)))
+    return "\n".join(lines) + "\n"
+
+
+def _leaf(run: RunView) -> str:
+    parts = [run.stage, f"{run.algorithm}/{run.request_id}", f"[{run.tag}]" if run.tag else "", took(run)]
+    if run.failure_cause:
+        parts.append("- " + run.failure_cause.splitlines()[0][:100])
+    return "  ".join(part for part in parts if part)
+
+
+def _instant(value: datetime | None) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else ""
+
+
+def _count(late: Any) -> int | None:
+    return (len(late) if isinstance(late, list) else late) or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from nexus.kernel.clock import Clock
@@ -22,10 +23,11 @@ class Ender(Protocol):
 class Cancellation:
     """Cancels. What the store says is cancelled stays so, whatever happens to the effects: reconciliation repeats them."""
 
-    def __init__(self, store: RunStore, clock: Clock, ender: Ender) -> None:
+    def __init__(self, store: RunStore, clock: Clock, ender: Ender, *, on_step: Callable[[str], None] | None = None) -> None:
         self._store = store
         self._clock = clock
         self._ender = ender
+        self._on_step = on_step or (lambda _: None)
 
     async def cancel(self, algorithm: str, run_id: str, *, policy: str | None, initiator: str, reason: str) -> list[Run]:
         """The runs this cancelled (none when the run had ended and none of its tree was left).
@@ -42,12 +44,15 @@ class Cancellation:
         def decide(run: Run) -> Run:
             return lifecycle.cancelled(run, initiator, reason, now, by_parent="" if run.id == run_id else run_id)
 
+        self._on_step("cancel.before-store")
         changes: list[Change]
         if policy == "Orphan":
             changes = [await self._store.change(run_id, decide)]
         else:
             changes = await self._store.change_tree(run_id, decide)
         cancelled = [change.after for change in changes if change.written]
+        self._on_step("cancel.after-store")
         for run in cancelled:
             await self._ender.end(run)
+        self._on_step("cancel.after-effects")
         return cancelled

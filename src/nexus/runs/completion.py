@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 
 from nexus.kernel.clock import Clock
 from nexus.runs import lifecycle
@@ -15,9 +16,10 @@ from nexus.runs.results import object_uri
 class Completion:
     """Stores reports before they are answered, and knows which are still on their way to the disk."""
 
-    def __init__(self, store: RunStore, clock: Clock) -> None:
+    def __init__(self, store: RunStore, clock: Clock, *, on_step: Callable[[str], None] | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._on_step = on_step or (lambda _: None)
         self._under_way: defaultdict[str, int] = defaultdict(int)
         self._settled = asyncio.Condition()
 
@@ -28,10 +30,12 @@ class Completion:
         """
         await self._store.get(algorithm, run_id)
         self._under_way[run_id] += 1
+        self._on_step("complete.before-store")
         try:
             change = await self._store.change(run_id, lambda run: lifecycle.reported(run, report))
             if not change.written and not _repeats(change.after, report):
                 await self._store.record_late(run_id, report)
+            self._on_step("complete.after-store")
             return change.written
         finally:
             await self._leave(run_id)

@@ -58,6 +58,7 @@ class Submission:
         backlog: Callable[[], int],
         max_waiting: int = 1_000_000,
         tree_limits: TreeLimits | None = None,
+        on_step: Callable[[str], None] | None = None,
     ) -> None:
         self._store = store
         self._objects = objects
@@ -68,6 +69,7 @@ class Submission:
         self._backlog = backlog
         self._max_waiting = max_waiting
         self._tree_limits = tree_limits or TreeLimits()
+        self._on_step = on_step
 
     async def submit(self, request: Submit) -> Accepted:
         """The stored run; durable when this returns.
@@ -75,11 +77,15 @@ class Submission:
         Raises UnknownAlgorithm, UnknownWorkgroup, InvalidTemplate (overrides), QueueFull, and what
         :meth:`RunStore.accept` raises. An object already written for the payload is removed when the run is not stored.
         """
+        if self._on_step is not None:
+            self._on_step("accept.before-store")
         try:
             accepted = await self._store.accept(self._draft(request), request.inline, self._tree_limits)
         except BaseException:
             await self._drop(request)
             raise
+        if self._on_step is not None:
+            self._on_step("accept.after-store")
         if accepted.replayed:
             await self._drop(request)
         else:

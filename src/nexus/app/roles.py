@@ -1,0 +1,192 @@
+"""The life of a service: in which order its parts start, what it does on a signal, and in which order they stop.
+
+Start: folder locked → store → algorithms → engine → doors bound (not ready) → adoption → dispatcher and supervisor → ready.
+Stop: not ready → doors drain → dispatcher carries through what it began → supervisor handles the ends it heard of → engine lets
+go (algorithms go on, and are adopted by the next start) → store closes → folder is released.
+
+A signal during the stop ends the process at once; nothing acknowledged is lost by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nexus.adapters.folder import DataFolder
+from nexus.app import doors, wiring
+from nexus.app.settings import Settings
+from nexus.kernel.documents import Finding
+from nexus.kernel.errors import InvalidTemplate
+from nexus.runs.templates import Manifest, read_manifests
+
+log = logging.getLogger("nexus.service")
+
+MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def serve(settings: Settings, *, on_ready: Callable[[str], None], on_step: wiring.OnStep | None = None) -> int:
+    """Runs a service until SIGTERM or SIGINT and returns the exit code. *on_ready* gets the readiness line."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, on_ready, on_step))
+
+
+async def _serve(settings: Settings, on_ready: Callable[[str], None], on_step: wiring.OnStep | None) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _told_to_stop, stop)
+    folder = wiring.data_folder(settings)
+    began = time.monotonic()
+    with folder:
+        service = await start(settings, folder, on_step)
+        try:
+            on_ready(service.readiness())
+            log.info("service.ready", extra={"fields": {"address": service.address, "after_s": round(time.monotonic() - began, 3)}})
+            await service.until_stopped(stop)
+        finally:
+            await service.stop()
+    log.info("service.stopped")
+    return 0
+
+
+def _told_to_stop(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(1)  # told twice: everything acknowledged is on disk
+    stop.set()
+
+
+class Service:
+    """A started service."""
+
+    def __init__(self, parts: wiring.Parts, house: doors.Doors, warnings: list[Finding]) -> None:
+        self._parts = parts
+        self._doors = house
+        self._warnings = warnings
+        self._dispatching: asyncio.Task[None] | None = None
+        self._supervising: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        return self._doors.scheduler_url
+
+    def readiness(self) -> str:
+        """The one line that says the service is ready, and where."""
+        parts = self._parts
+        receiver = "" if self._doors.receiver_url == self.address else f", receiver {self._doors.receiver_url}"
+        known, waiting = len(parts.algorithms.templates()), parts.dispatcher.backlog()
+        return f"nexus ready on {self.address}{receiver} ({known} algorithms, {waiting} runs waiting, data in {parts.folder.path})"
+
+    async def begin(self) -> None:
+        """Adopts what runs, then starts the loops and opens the doors to new work."""
+        parts = self._parts
+        started = await parts.supervision.adopt()
+        await parts.dispatcher.recover(started)
+        self._dispatching = asyncio.create_task(parts.dispatcher.run(), name="dispatcher")
+        self._supervising = asyncio.create_task(parts.supervision.run(), name="supervisor")
+        self._doors.ready()
+        for finding in self._warnings:
+            log.warning(finding.text())
+
+    async def until_stopped(self, stop: asyncio.Event) -> None:
+        """Returns when told to stop; raises what ended a loop that should not have ended."""
+        assert self._dispatching is not None
+        assert self._supervising is not None
+        told = asyncio.create_task(stop.wait())
+        loops = {self._dispatching, self._supervising}
+        done, _ = await asyncio.wait({told, *loops}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        for loop in done & loops:
+            loop.result()
+
+    async def stop(self) -> None:
+        """Stops the parts in order; each is tried although another failed."""
+        parts = self._parts
+        async with contextlib.AsyncExitStack() as order:  # left in reverse
+            order.push_async_callback(parts.store.close)
+            order.push_async_callback(parts.engine.stop)
+            order.push_async_callback(parts.supervision.drain)
+            order.push_async_callback(_end, self._supervising)
+            order.push_async_callback(_end, self._dispatching)
+            order.push_async_callback(self._doors.close, parts.settings.drain_timeout)
+
+
+async def start(settings: Settings, folder: DataFolder, on_step: wiring.OnStep | None = None) -> Service:
+    """A service with its doors open. Raises a NexusError, with everything closed again, when it cannot be."""
+    manifests, warnings = await asyncio.to_thread(manifests_in, settings.algorithms)
+    parts = await wiring.build(settings, folder, on_step)
+    try:
+        await parts.algorithms.load()
+        if manifests:
+            await parts.algorithms.apply(manifests, trusted=True)
+        await parts.engine.start(parts.supervision.heard)
+    except BaseException:
+        await parts.store.close()
+        raise
+    house: doors.Doors | None = None
+    try:
+        house = await doors.open_doors(parts)
+        service = Service(parts, house, warnings)
+        await service.begin()
+    except BaseException:
+        if house is not None:
+            await house.close(settings.drain_timeout)
+        await parts.engine.stop()
+        await parts.store.close()
+        raise
+    return service
+
+
+def manifests_in(paths: tuple[str, ...]) -> tuple[list[Manifest], list[Finding]]:
+    """Every manifest of the files and folders (read whole, sub-folders included), and the warnings.
+
+    Raises InvalidTemplate with all findings of all files.
+    """
+    manifests: list[Manifest] = []
+    findings: list[Finding] = []
+    for path in paths:
+        for file in _files(Path(path)):
+            try:
+                text = file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                findings.append(Finding(code="NX-T00", file=str(file), message=f"the file cannot be read: {error}"))
+                continue
+            found, told = read_manifests(text, str(file), base=str(file.resolve().parent))
+            manifests += found
+            findings += told
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise InvalidTemplate("\n".join(["the manifests have findings:", *(finding.text() for finding in errors)]))
+    return manifests, findings
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix in MANIFEST_SUFFIXES and file.is_file() and _is_manifest(file) and ".venv" not in file.parts
+        )
+    if not path.exists():
+        raise InvalidTemplate(f"`{path}` does not exist", hint="`--algorithms` takes a manifest file or a folder of them")
+    return [path]
+
+
+def _is_manifest(file: Path) -> bool:
+    """Whether a file found in a folder means to be a manifest of ours: folders hold other YAML and JSON too."""
+    with file.open("rb") as stream:
+        return b"science.sneaksanddata.com/" in stream.read(64 * 1024)
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

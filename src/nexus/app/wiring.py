@@ -1,0 +1,170 @@
+"""Who is who: the only module that names an adapter. Builds the parts of one service from its settings and ties them together.
+
+Nothing here runs; :mod:`nexus.app.roles` starts and stops what this returns.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from nexus.adapters.environments import Environments
+from nexus.adapters.files import FileObjects
+from nexus.adapters.folder import DataFolder, default_data_folder
+from nexus.adapters.process.engine import ProcessEngine
+from nexus.adapters.sql import SqliteStore
+from nexus.app.settings import Settings
+from nexus.kernel.clock import SystemClock
+from nexus.kernel.ids import IdMaker
+from nexus.runs.algorithms import Algorithms
+from nexus.runs.cancellation import Cancellation
+from nexus.runs.completion import Completion
+from nexus.runs.diagnosis import BackOff
+from nexus.runs.dispatch import Capacity
+from nexus.runs.dispatcher import Dispatcher
+from nexus.runs.launching import Addresses
+from nexus.runs.model import Run
+from nexus.runs.observing import ObservedStore
+from nexus.runs.ports import TreeLimits
+from nexus.runs.reading import Reading
+from nexus.runs.submission import Submission
+from nexus.runs.supervision import Supervision
+from nexus.runs.urls import Signer
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """The parts of one service, tied together."""
+
+    settings: Settings
+    clock: SystemClock
+    ids: IdMaker
+    folder: DataFolder
+    store: SqliteStore
+    objects: FileObjects
+    engine: ProcessEngine
+    algorithms: Algorithms
+    signer: Signer
+    submission: Submission
+    completion: Completion
+    cancellation: Cancellation
+    reading: Reading
+    dispatcher: Dispatcher
+    supervision: Supervision
+    addresses: AddressBook
+
+
+class AddressBook:
+    """Where algorithms find the service; known when the doors are open."""
+
+    def __init__(self, results_root: str) -> None:
+        self._results_root = results_root
+        self.scheduler = ""
+        self.receiver = ""
+
+    def __call__(self) -> Addresses:
+        return Addresses(scheduler=self.scheduler, receiver=self.receiver, results_root=self._results_root)
+
+
+class _LateEnder:
+    """Cancellation needs supervision, supervision needs what cancellation uses: the knot is tied here."""
+
+    def __init__(self) -> None:
+        self.supervision: Supervision | None = None
+
+    async def end(self, run: Run) -> None:
+        if self.supervision is not None:
+            await self.supervision.end(run)
+
+
+def data_folder(settings: Settings) -> DataFolder:
+    """The data folder the settings name, not opened yet."""
+    return DataFolder(Path(settings.data_dir) if settings.data_dir else default_data_folder())
+
+
+async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None = None) -> Parts:
+    """The parts of a service on an open data folder. Raises FolderUnusable and what opening the store raises."""
+    clock = SystemClock()
+    sqlite = await SqliteStore.open(folder.path / "nexus.db", clock=clock, on_step=on_step)
+    store = ObservedStore(sqlite)
+    objects = FileObjects(folder.path / "objects")
+    signer = Signer(folder.keys().signing, clock)
+    engine = ProcessEngine(folder.path / "engine", Environments(folder.path / "environments"), clock, on_step=on_step)
+    algorithms = Algorithms(sqlite, clock)
+    addresses = AddressBook(str(folder.path / "objects"))
+    completion = Completion(store, clock, on_step=on_step)
+    reading = Reading(store, objects, algorithms, engine, objects_root=str(folder.path / "objects"))
+    dispatcher = Dispatcher(
+        store,
+        engine,
+        algorithms,
+        clock,
+        capacity=capacity(settings),
+        addresses=addresses,
+        signer=signer,
+        on_step=on_step,
+    )
+    dispatcher.paused = settings.dispatch == "paused"
+    ender = _LateEnder()
+    supervision = Supervision(
+        store,
+        engine,
+        reading,
+        completion,
+        dispatcher,
+        clock,
+        back_off=BackOff(base=settings.retry_pause, ceiling=settings.retry_pause_ceiling),
+        every=max(settings.reconcile_every, timedelta(milliseconds=100)),
+        keep_logs=settings.keep_logs,
+    )
+    ender.supervision = supervision
+    submission = Submission(
+        store,
+        objects,
+        algorithms,
+        clock,
+        host=socket.gethostname(),
+        offer=dispatcher.offer,
+        backlog=dispatcher.backlog,
+        max_waiting=settings.max_waiting,
+        tree_limits=TreeLimits(max_depth=settings.tree_max_depth, max_runs=settings.tree_max_runs),
+        on_step=on_step,
+    )
+    store.listeners += [dispatcher.observe, reading.observe]
+    return Parts(
+        settings=settings,
+        clock=clock,
+        ids=IdMaker(),
+        folder=folder,
+        store=sqlite,
+        objects=objects,
+        engine=engine,
+        algorithms=algorithms,
+        signer=signer,
+        submission=submission,
+        completion=completion,
+        cancellation=Cancellation(store, clock, ender, on_step=on_step),
+        reading=reading,
+        dispatcher=dispatcher,
+        supervision=supervision,
+        addresses=addresses,
+    )
+
+
+def capacity(settings: Settings) -> Capacity:
+    """What the machine gives to runs, by the settings or by what it has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Capacity(
+        cpu_millicores=settings.cpu_millicores or cores * 1000,
+        memory_bytes=settings.memory or memory * 4 // 5,
+        runs=settings.max_runs or cores * 4,
+        starts_per_s=settings.starts_per_s,
+        burst=settings.starts_burst,
+    )

@@ -1,0 +1,41 @@
+"""The service is killed at every named step and at random; nothing acknowledged is lost, doubled or started twice."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from nexus.testing.kill import ACCEPT_AGAIN_S, STEPS, Trial
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_each_step_loses_nothing(step: str) -> None:
+    """The service kills itself the third time it reaches the step; the next start holds every promise (weaknesses 1, 5, 8)."""
+    with Trial(seed=STEPS.index(step)) as trial:
+        trial.start(kill_at=step, nth=3)
+        trial.load(10.0)
+        assert trial.died(), f"the step {step} was never reached"
+        trial.start()
+        stages = trial.check()
+        assert sum(stages.values()) >= len(trial.ledger.accepted)
+        assert trial.back_after_s[-1] < ACCEPT_AGAIN_S
+        assert trial.stop() == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_twenty_random_kills_lose_nothing(seed: int) -> None:
+    """Twenty lives of one data folder, each ended at a random moment under load; three times, sixty in all."""
+    with Trial(seed) as trial:
+        for _ in range(20):
+            trial.start()
+            killer = threading.Timer(trial.random.uniform(0.02, 0.6), trial.kill)
+            killer.start()
+            trial.load(2.0)
+            killer.join()
+        trial.start()
+        trial.check()
+        assert max(trial.back_after_s) < ACCEPT_AGAIN_S
+        assert trial.stop() == 0

@@ -1,0 +1,3 @@
+module nexus/bench/openloop
+
+go 1.21

@@ -1,4 +1,4 @@
-"""The files of a project, from a page of the simple API: JSON (PEP 691) or HTML (PEP 503). Pure; used by `nexus.adapters.packageindex`."""
+"""The files of a project, from a page of the simple API (JSON: PEP 691, HTML: PEP 503). Pure; used by `packageindex`."""
 
 from __future__ import annotations
 

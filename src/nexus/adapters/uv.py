@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ _OWN_TABLES = (
     "managed",
     "exclude-newer",
 )
+_FINDING = threading.Lock()
+_INSTALLING = threading.Lock()  # uv locks the interpreter's folder for an install, a dry one too, and polls it every 5 s
 _NO_SOLUTION = "No solution found when resolving dependencies"
 
 
@@ -96,7 +99,8 @@ class Uv:
                 arguments += ["--only-binary", ":all:", "--no-deps"]
             else:
                 arguments += ["--only-binary", ":all:", "--require-hashes"]
-            answer = self._run(arguments, folder)
+            with _INSTALLING:
+                answer = self._run(arguments, folder)
         if answer.code == 0:
             return ""
         if _is_outage(answer.err):
@@ -219,14 +223,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _packaged() -> str:
-    try:
-        from uv import find_uv_bin
-    except ImportError:
-        return ""
-    try:
-        return os.fspath(find_uv_bin())
-    except FileNotFoundError:
-        return ""
+    """The binary of the `uv` distribution beside us. Locked: its look-up fills `sysconfig`, which 3.11 does not do thread-safe."""
+    with _FINDING:
+        try:
+            from uv import find_uv_bin
+
+            return os.fspath(find_uv_bin())
+        except (ImportError, FileNotFoundError):
+            return ""
 
 
 def _reason(err: str) -> str:

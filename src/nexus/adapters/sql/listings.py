@@ -10,7 +10,7 @@ from typing import Any
 
 from nexus.adapters.sql.rows import SELECT_RUN, decode
 from nexus.kernel.clock import from_microseconds, to_microseconds
-from nexus.kernel.errors import InvalidInput
+from nexus.runs.keeping import unknown_cursor
 from nexus.runs.model import Report, Run, Stage
 from nexus.runs.ports import Filter
 
@@ -19,12 +19,12 @@ _NOTABLE_STAGES = frozenset({Stage.RUNNING, Stage.FAILED, Stage.SCHEDULING_FAILE
 _RUNNING = f"{SELECT_RUN} WHERE {_NOTABLE} AND stage = 'RUNNING' AND waiting = 0 ORDER BY seq"
 _SELECT_NUMBERED = SELECT_RUN.replace("SELECT ", "SELECT seq, ", 1)
 _WAITING = (
-    f"SELECT * FROM ({_SELECT_NUMBERED} WHERE waiting = 1 AND not_before IS NULL"
+    f"SELECT * FROM ({_SELECT_NUMBERED} WHERE waiting = 1 AND not_before IS NULL"  # noqa: S608 - names from rows.py
     " AND id NOT IN (SELECT value FROM json_each(:exclude)) ORDER BY seq LIMIT :limit) "
     f"UNION ALL SELECT * FROM ({_SELECT_NUMBERED} WHERE waiting = 1 AND not_before <= :now"
     " AND id NOT IN (SELECT value FROM json_each(:exclude)) ORDER BY seq LIMIT :limit) "
     "ORDER BY seq LIMIT :limit"
-)  # noqa: S608 - names from rows.py
+)
 
 
 def page(connection: sqlite3.Connection, where: Filter, limit: int, before: str | None) -> list[Run]:
@@ -79,10 +79,6 @@ def late_reports(connection: sqlite3.Connection, run_id: str) -> list[Report]:
         Report(received_at=from_microseconds(row[0]), result_uri=row[1], error_cause=row[2], error_details=row[3])
         for row in connection.execute(query, (run_id,))
     ]
-
-
-def unknown_cursor(cursor: str) -> InvalidInput:
-    return InvalidInput(f"the cursor `{cursor}` is not the id of a run", hint="pass the last id of the page before")
 
 
 def _position(connection: sqlite3.Connection, cursor: str) -> int:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from nexus.adapters.sql.transaction import Transaction
 from nexus.kernel.access import Scope, Token
 from nexus.kernel.clock import from_microseconds, to_microseconds
-from nexus.kernel.errors import Conflict, NotFound
+from nexus.runs.keeping import next_manifest, no_token, token_exists
 from nexus.runs.ports import StoredManifest
 
 _SELECT_MANIFEST = (
@@ -49,21 +47,6 @@ def _put(connection: sqlite3.Connection, given: StoredManifest) -> StoredManifes
         (result.kind, result.name, result.revision),
     )
     return result
-
-
-def next_manifest(stored: StoredManifest | None, given: StoredManifest) -> StoredManifest:
-    """What is stored when *given* is put on top of *stored*, the newest revision of its name.
-
-    An equal body makes no new revision. Where it came from is not part of a revision: an operator's own file makes it
-    trusted, and moves it when the file moved; what an untrusted caller sends again changes nothing.
-    """
-    if stored is None:
-        return replace(given, revision=1, removed=False)
-    if stored.body != given.body:
-        return replace(given, revision=stored.revision + 1, removed=False)
-    if given.trusted:
-        return replace(stored, source=given.source, trusted=True, removed=False)
-    return replace(stored, removed=False)
 
 
 def remove_manifests(transaction: Transaction, kind: str, names: Sequence[str]) -> None:
@@ -133,14 +116,6 @@ def tokens(connection: sqlite3.Connection) -> list[Token]:
             "SELECT name, digest, scopes, created_at, expires_at FROM tokens ORDER BY name"
         )
     ]
-
-
-def token_exists(name: str) -> Conflict:
-    return Conflict(f"a token named `{name}` exists", hint=f"choose another name, or revoke it with `nexus tokens revoke {name}`")
-
-
-def no_token(name: str) -> NotFound:
-    return NotFound(f"no token is named `{name}`", hint="`nexus tokens list` shows the names")
 
 
 def _int(value: object) -> int:

@@ -22,10 +22,10 @@ from nexus.adapters.sql import listings, registered
 from nexus.adapters.sql.faults import translated
 from nexus.adapters.sql.rows import INLINE_BYTES, SELECT_RUN, decode, is_fresh
 from nexus.adapters.sql.schema import prepare
-from nexus.adapters.sql.transaction import not_found
 from nexus.adapters.sql.writer import Writer, stopped
 from nexus.kernel.access import Token
 from nexus.kernel.clock import Clock
+from nexus.runs.keeping import not_found
 from nexus.runs.model import Report, Run, Stage
 from nexus.runs.ports import Accepted, Change, Decide, Filter, StoredManifest, TreeLimits
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from nexus.adapters.sql.rows import INLINE_BYTES, INSERT_ANY, SELECT_RUN, decode, differences, encode, encode_fresh, insert_fresh
 from nexus.kernel.clock import to_microseconds
-from nexus.kernel.errors import CancelledParent, Conflict, IdempotencyMismatch, InvalidInput, RunNotFound, TreeLimit, UnknownParent
+from nexus.runs.keeping import cancelled_parent, check_limits, not_found, run_exists, same_request, unknown_parent, unstorable
 from nexus.runs.model import Report, Run, Stage
 from nexus.runs.ports import Accepted, Change, Decide, TreeLimits
 
@@ -27,10 +27,10 @@ _INSERT_FRESH = insert_fresh(1)
 _BY_KEY = f"{SELECT_RUN} WHERE caller = ? AND algorithm = ? AND idempotency_key = ?"
 _BY_ID = SELECT_RUN.replace("SELECT ", "SELECT seq, ", 1) + " WHERE id = ?"
 _TREE = (
-    "WITH RECURSIVE tree(id) AS (VALUES (?) UNION SELECT runs.id FROM runs JOIN tree ON runs.parent_id = tree.id) "
+    "WITH RECURSIVE tree(id) AS (VALUES (?) UNION SELECT runs.id FROM runs JOIN tree ON runs.parent_id = tree.id) "  # noqa: S608
     + SELECT_RUN.replace("SELECT ", "SELECT seq, ", 1)
     + " WHERE id IN tree ORDER BY depth, seq"
-)  # noqa: S608 - names from rows.py
+)
 _CANCELLED_ANCESTOR = (
     "WITH RECURSIVE line(id, parent_id, stage) AS ("
     "SELECT id, parent_id, stage FROM runs WHERE id = ? "
@@ -72,7 +72,7 @@ class Transaction:
         try:
             self.connection.execute(_INSERT_FRESH, (*encode_fresh(run), inline))
         except sqlite3.IntegrityError:
-            return _exists(run)
+            return run_exists(run)
         except (UnicodeEncodeError, OverflowError) as error:
             return unstorable(error)
         return Accepted(run)
@@ -91,7 +91,7 @@ class Transaction:
         try:
             cursor = self.connection.execute(INSERT_ANY, (*encode(run), inline if in_row else None))
         except sqlite3.IntegrityError:
-            raise _exists(run) from None
+            raise run_exists(run) from None
         if not in_row:
             self.connection.execute("INSERT INTO payloads (seq, body) VALUES (?, ?)", (cursor.lastrowid, inline))
         if run.root_id != run.id:
@@ -195,59 +195,3 @@ class Transaction:
 @lru_cache(maxsize=256)
 def _update(names: tuple[str, ...]) -> str:
     return f"UPDATE runs SET {', '.join(f'{name} = ?' for name in names)} WHERE seq = ?"  # noqa: S608 - names from rows.py
-
-
-# ── refusals, in one place so that every store says the same ──────────────────────────────────────────────────────────────
-
-
-def same_request(stored: Run, run: Run) -> Run:
-    """The stored run when *run* is the same request again. Raises IdempotencyMismatch."""
-    if stored.fingerprint != run.fingerprint:
-        raise IdempotencyMismatch(
-            f"the idempotency key `{run.idempotency_key}` was used for another request of `{run.algorithm}`: run `{stored.id}`",
-            hint="use a new key for a new request, or send the first request again as it was",
-        )
-    return stored
-
-
-def check_limits(depth: int, runs: int, limits: TreeLimits) -> None:
-    """Raises TreeLimit when a tree with a run at *depth* and *runs* runs is too large."""
-    if depth > limits.max_depth:
-        raise TreeLimit(
-            f"the run would be at depth {depth} of its tree; at most {limits.max_depth} is allowed",
-            hint="does an algorithm spawn itself without an end?",
-        )
-    if runs > limits.max_runs:
-        raise TreeLimit(
-            f"the tree would have {runs} runs; at most {limits.max_runs} are allowed", hint="put more work into each child"
-        )
-
-
-def unknown_parent(run: Run) -> UnknownParent:
-    assert run.parent is not None
-    return UnknownParent(
-        f"the parent `{run.parent.algorithm}/{run.parent.run_id}` does not exist",
-        hint="name the algorithm and the request id of the run that spawns this one",
-    )
-
-
-def cancelled_parent(run: Run, ancestor: str) -> CancelledParent:
-    assert run.parent is not None
-    return CancelledParent(
-        f"the run `{ancestor}`, parent or ancestor of this one, was cancelled: its tree takes no more children",
-        hint="submit it without a parent if it is still wanted",
-    )
-
-
-def not_found(run_id: str, algorithm: str = "") -> RunNotFound:
-    name = f"{algorithm}/{run_id}" if algorithm else run_id
-    return RunNotFound(f"no run `{name}`", hint="`nexus runs list` shows the runs there are")
-
-
-def unstorable(error: Exception) -> InvalidInput:
-    """A text with lone surrogates, or a number beyond 64 bits: nothing an encoder of JSON would let through."""
-    return InvalidInput(f"a value of the request cannot be stored: {error}")
-
-
-def _exists(run: Run) -> Conflict:
-    return Conflict(f"a run `{run.id}` exists already")

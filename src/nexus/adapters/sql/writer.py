@@ -17,8 +17,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from nexus.adapters.sql.faults import translate
-from nexus.adapters.sql.transaction import Fresh, Transaction, unstorable
+from nexus.adapters.sql.transaction import Fresh, Transaction
 from nexus.kernel.errors import NexusError, NoSpace, Unavailable
+from nexus.runs.keeping import unstorable
 from nexus.runs.model import Stage
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,307 @@
+"""``nexus variants``: resolve, check, diff, why, matrix, explain. Data on stdout; plan, progress and findings on stderr."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nexus.cli import output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nexus.adapters.uv import Uv
+    from nexus.variants.model import Declaration, Variant
+    from nexus.variants.resolution import Committed, Plan
+
+_TIME_LIMIT = click.option(
+    "--time-limit", type=click.FloatRange(1, 3600), default=120.0, show_default=True, help="Seconds for one call of uv."
+)
+_OFFLINE = click.option("--offline", is_flag=True, help="Use only what uv's cache holds.")
+_ROOT = click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
+
+
+@click.group(name="variants")
+def variants() -> None:
+    """Dependency variants of a registry: ecosystem, candidate, product.
+
+    Example: nexus variants check
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Registry:
+    """What every command here starts from."""
+
+    root: Path
+    declaration: Declaration
+    committed: Committed
+    chosen: tuple[Variant, ...]
+
+
+@variants.command()
+@click.argument("names", metavar="[VARIANT]... [ROOT]", nargs=-1)
+@click.option("--upgrade", is_flag=False, flag_value="*", multiple=True, metavar="[PACKAGE]", help="Renew this package, or all.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@_ROOT
+@_TIME_LIMIT
+@_OFFLINE
+@click.pass_context
+def resolve(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    upgrade: tuple[str, ...],
+    dry_run: bool,
+    root: Path | None,
+    time_limit: float,
+    offline: bool,
+) -> None:
+    """Write requirements-VARIANT.txt for each variant: every package pinned with its hashes.
+
+    Committed pins are kept where they still fit. The plan is printed first; all files are written, or none.
+
+    Example: nexus variants resolve ecosystem --upgrade idna
+    """
+    from nexus.adapters import history
+    from nexus.variants import resolution
+    from nexus.variants.ports import Resolution, Unsatisfiable
+
+    names, renewed = _sort_upgrade(names, upgrade)
+    registry = _load(names, root, usable=True)
+    uv, place = _uv(time_limit, offline), str(registry.root.resolve())
+    output.note(f"resolving {', '.join(variant.name for variant in registry.chosen)} …")
+    lock: str | None = None
+    if registry.committed.locked:
+        outcome = resolution.resolve_locked(registry.chosen, uv, place, upgrade=renewed, progress=output.note)
+        if isinstance(outcome, Unsatisfiable):
+            ctx.exit(_no_solution({"the lock": outcome}))
+        assert not isinstance(outcome, Unsatisfiable)
+        lock, answers = outcome
+    else:
+        found = resolution.resolve(
+            registry.declaration, registry.chosen, uv, registry.committed, root=place, upgrade=renewed, progress=output.note
+        )
+        answers = {name: answer for name, answer in found.items() if isinstance(answer, Resolution)}
+        if len(answers) < len(found):
+            ctx.exit(_no_solution({name: answer for name, answer in found.items() if isinstance(answer, Unsatisfiable)}))
+    plan = resolution.plan(registry.declaration, answers, registry.committed, lock=lock)
+    _print_plan(plan)
+    if plan.files and not dry_run:
+        history.write_texts(registry.root, {file.path: file.after for file in plan.files})
+        output.note(f"wrote {len(plan.files)} {'file' if len(plan.files) == 1 else 'files'}")
+
+
+@variants.command()
+@click.argument("names", metavar="[VARIANT]... [ROOT]", nargs=-1)
+@_ROOT
+@_TIME_LIMIT
+@_OFFLINE
+@output.output_option("table", "json", "yaml", "csv")
+@click.pass_context
+def check(ctx: click.Context, names: tuple[str, ...], root: Path | None, time_limit: float, offline: bool, fmt: str) -> None:
+    """Check that committed pins are fresh and install, and that every package stands where it may.
+
+    Exit 0 when nothing is wrong, 1 when there are errors (or something could not be checked).
+
+    Example: nexus variants check product
+    """
+    from nexus.variants import checks
+
+    registry = _load(names, root)
+    uv = _uv(time_limit, offline)
+    tools = checks.Tools(resolver=uv, locker=uv, metadata=_index(registry.declaration))
+    findings = checks.check(
+        registry.declaration, registry.chosen, registry.committed, tools, root=str(registry.root.resolve()),
+        members=_members(registry.root), progress=output.note,
+    )  # fmt: skip
+    errors = sum(finding.severity == "error" for finding in findings)
+    if fmt == "table":
+        for finding in findings:
+            sys.stdout.write(finding.text() + "\n")
+        output.note(f"{len(registry.chosen)} variants checked: {errors} errors, {len(findings) - errors} warnings")
+    else:
+        columns = ("file", "line", "column", "severity", "code", "message", "hint")
+        output.emit([{name: getattr(finding, name) for name in columns} for finding in findings], fmt, columns)
+    ctx.exit(1 if errors else 0)
+
+
+@variants.command()
+@click.argument("before", metavar="[FROM]", default="HEAD")
+@click.argument("after", metavar="[TO]", default="")
+@click.option("--variant", "names", multiple=True, help="Only this variant (again for more).")
+@_ROOT
+@output.output_option()
+def diff(before: str, after: str, names: tuple[str, ...], root: Path | None, fmt: str) -> None:
+    """What changed in the pins between two Git revisions (TO empty: the folder as it is), and what caused it.
+
+    Example: nexus variants diff HEAD~1 HEAD --variant product
+    """
+    from nexus.adapters import history
+    from nexus.variants import views
+
+    place = _place(root)
+    git = history.GitHistory(place)
+    states = [_at(place, git, revision) for revision in (before, after)]
+    known = dict.fromkeys(name for declaration, _ in states for name in declaration.variants)
+    held = [{name: committed.of(name) for name in names or known} for _, committed in states]
+    asked = [{name: variant.requirements for name, variant in declaration.variants.items()} for declaration, _ in states]
+    rows = views.changes(held[0], held[1], asked[0], asked[1])
+    output.emit(rows, fmt, empty="the pins are the same")
+
+
+@variants.command()
+@click.argument("package")
+@click.argument("names", metavar="[VARIANT]... [ROOT]", nargs=-1)
+@_ROOT
+@output.output_option()
+@click.pass_context
+def why(ctx: click.Context, package: str, names: tuple[str, ...], root: Path | None, fmt: str) -> None:
+    """Every chain that brings PACKAGE into a variant. Exit 1 when no variant has it.
+
+    Example: nexus variants why markupsafe ecosystem
+    """
+    from packaging.utils import canonicalize_name
+
+    from nexus.variants import graph, views
+
+    registry = _load(names, root)
+    wanted = canonicalize_name(package)
+    rows, complete = views.chains(wanted, [variant.name for variant in registry.chosen], registry.committed)
+    output.emit(rows, fmt, empty=f"no variant contains `{wanted}`")
+    if not complete:
+        output.note(f"only the first {graph.MAX_CHAINS} chains of each variant are shown")
+    ctx.exit(0 if rows else 1)
+
+
+@variants.command()
+@click.argument("names", metavar="[VARIANT]... [ROOT]", nargs=-1)
+@_ROOT
+@click.option("--members", is_flag=True, help="Only what the registry itself asks for.")
+@output.output_option()
+def matrix(names: tuple[str, ...], root: Path | None, members: bool, fmt: str) -> None:
+    """Package × variant: the version each variant pins.
+
+    Example: nexus variants matrix -o csv
+    """
+    from nexus.variants import views
+
+    registry = _load(names, root)
+    chosen = [variant.name for variant in registry.chosen]
+    rows = views.matrix(registry.declaration, registry.committed, chosen, members=members)
+    output.emit(rows, fmt, ["package", *chosen], empty="nothing is pinned")
+
+
+def _no_solution(answers: dict[str, Any]) -> int:
+    for name, answer in answers.items():
+        hint = "nexus variants explain" if name == "the lock" else f"nexus variants explain {name}"
+        output.note(f"error[NX-V25]: {name} does not resolve: {answer.proof}\nhint: `{hint}` finds the cause and tries solutions")
+    output.note("nothing was written")
+    return 1
+
+
+def _print_plan(plan: Plan) -> None:
+    if not plan.files:
+        output.note("nothing changes: the committed pins stand")
+    for file in plan.files:
+        verb = "new" if file.before is None else "removed" if file.after is None else "changed"
+        output.note(f"{verb:8} {file.path}")
+        for change in file.changes:
+            output.note(f"  {change.kind:8} {change.package} {' → '.join(part for part in (change.before, change.after) if part)}")
+
+
+def _sort_upgrade(names: tuple[str, ...], upgrade: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Names and upgrades, where `--upgrade` swallowed a variant or a folder that was meant as an argument."""
+    from packaging.utils import canonicalize_name
+
+    from nexus.variants.model import NAMES
+
+    packages, everything = [], False
+    for value in upgrade:
+        if value == "*" or value in NAMES or Path(value).is_dir():
+            everything = True
+            names = names if value == "*" else (value, *names)
+        else:
+            packages.append(str(canonicalize_name(value)))
+    return names, None if everything else tuple(packages)
+
+
+def _load(names: Sequence[str], root: Path | None, *, usable: bool = False) -> _Registry:
+    """The registry, its declaration and pins. Findings are printed; with *usable*, errors among them end the command."""
+    from nexus.adapters import history
+    from nexus.kernel.errors import InvalidInput
+    from nexus.variants import resolution
+    from nexus.variants.model import NAMES
+
+    wanted = [name for name in names if name in NAMES]
+    places = [name for name in names if name not in NAMES]
+    if len(places) > 1 or (places and root is not None) or (places and not Path(places[-1]).is_dir()):
+        wanted += places  # an unknown name: refused with the declared ones
+        places = []
+    place = _place(Path(places[0]) if places else root)
+    declaration, committed = _read(history.read_texts(place, _paths()))
+    if usable and not declaration.usable:
+        for finding in declaration.findings:
+            output.note(finding.text())
+        raise InvalidInput(
+            "the variants cannot be resolved as they are declared", hint="mend the findings above in `pyproject.toml`"
+        )
+    return _Registry(root=place, declaration=declaration, committed=committed, chosen=resolution.select(declaration, wanted))
+
+
+def _paths() -> tuple[str, ...]:
+    from nexus.variants import resolution
+    from nexus.variants.model import FILE, NAMES
+
+    return (FILE, *resolution.files_of(NAMES))
+
+
+def _read(texts: dict[str, str]) -> tuple[Declaration, Committed]:
+    from nexus.variants import model, resolution
+
+    declaration = model.read(texts.get(model.FILE, ""))
+    return declaration, resolution.read_committed(texts, declaration.variants)
+
+
+def _at(root: Path, git: Any, revision: str) -> tuple[Declaration, Committed]:
+    """Declaration and pins at a revision; empty: the folder as it is."""
+    from nexus.adapters import history
+
+    if not revision:
+        return _read(history.read_texts(root, _paths()))
+    texts = {path: text for path in _paths() if path != "uv.lock" and (text := git.text(revision, path)) is not None}
+    return _read(texts)
+
+
+def _place(root: Path | None) -> Path:
+    from nexus.kernel.errors import NotARegistry
+
+    place = root or Path()
+    if not (place / "pyproject.toml").is_file():
+        raise NotARegistry(f"`{place}` has no `pyproject.toml`, where variants are declared", hint="give the registry's folder")
+    return place
+
+
+def _members(root: Path) -> frozenset[str] | None:
+    """The names of the registered packages; None in a registry that has none."""
+    from packaging.utils import canonicalize_name
+
+    names = frozenset(str(canonicalize_name(place.parent.name)) for place in (root / "packages").glob("*/nexus.yaml"))
+    return names or None
+
+
+def _uv(time_limit: float, offline: bool) -> Uv:
+    from nexus.adapters.uv import Uv
+
+    return Uv(time_limit_s=time_limit, offline=offline)
+
+
+def _index(declaration: Declaration) -> Any:
+    import platformdirs
+
+    from nexus.adapters.packageindex import PackageIndex
+
+    return PackageIndex(project=declaration.uv, cache=Path(platformdirs.user_cache_dir("nexus")))

@@ -69,13 +69,12 @@ def main() -> int:
     HOME.mkdir(exist_ok=True)
     began = time.monotonic()
     try:
-        with service() as address, Nexus(address) as nexus:
+        with service() as address, Nexus(address, retry_for=5) as nexus, unfinished_cancelled(nexus):
             say(f"service ready at {address}, its data in {_short(HOME / 'data')}")
             work = submit(nexus)
-            with unfinished_cancelled(nexus, work):
-                runs = follow(nexus, work)
-                _refuse_failures(runs)
-                show(nexus, work, runs)
+            runs = follow(nexus, work)
+            _refuse_failures(runs)
+            show(nexus, work, runs)
     except KeyboardInterrupt:
         say("interrupted; nothing is left running")
         return _INTERRUPTED
@@ -139,19 +138,19 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def unfinished_cancelled(nexus: Nexus, work: Work) -> Iterator[None]:
-    """Cancels what has not ended when the block is left early."""
+def unfinished_cancelled(nexus: Nexus) -> Iterator[None]:
+    """Cancels what has not ended, and waits for its processes to go, when the block is left early."""
     try:
         yield
     except BaseException:
-        for ref in work.roots:
-            try:
-                nexus.cancel(ref, reason="the demo was stopped")
-            except NexusError as error:
-                say(f"could not cancel {ref}: {error}")
-        until = time.monotonic() + STOP_WITHIN_S
-        while time.monotonic() < until and nexus.queue_running():
-            time.sleep(POLL_S)
+        try:
+            for run in [run for run in nexus.runs(limit=500) if not run.final and run.depth == 0]:
+                nexus.cancel(run.ref, reason="the demo was stopped")
+            until = time.monotonic() + STOP_WITHIN_S
+            while nexus.queue().get("running") and time.monotonic() < until:
+                time.sleep(POLL_S)
+        except NexusError as error:
+            say(f"what still ran could not be cancelled: {error}")
         raise
 
 

@@ -132,7 +132,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 def _accuracies(readings: Sequence[dict[str, Any]], box: Box) -> list[str]:
     """A dot a classifier, on a scale that begins below the worst of them."""
-    floor = math.floor(min(reading["accuracy"] for reading in readings) * 50 - 0.5) / 50
+    floor: float = math.floor(min(reading["accuracy"] for reading in readings) * 50 - 0.5) / 50
     left, right = box.x + 130, box.x + box.width - 64
 
     def x(share: float) -> float:
@@ -178,7 +178,7 @@ def _curve(found: dict[str, Any], box: Box) -> list[str]:
     """The mean of each value's children, with their range, on a logarithmic axis."""
     points = sorted(found["points"], key=lambda point: point["value"])
     logs = [math.log10(point["value"]) for point in points]
-    floor = math.floor(min(point["lowest"] for point in points) * 10) / 10
+    floor: float = math.floor(min(point["lowest"] for point in points) * 10) / 10
     low, high = min(logs) - 0.15, max(logs) + 0.15
 
     def x(value: float) -> float:

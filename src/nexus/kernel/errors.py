@@ -237,6 +237,10 @@ class WrongMethod(InvalidInput):
     code = "NX101"
     status = 405
 
+    def __init__(self, message: str, *, hint: str = "", allow: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.allow = allow
+
 
 class WrongMediaType(InvalidInput):
     """The body is not of the content type this route takes."""
@@ -365,3 +369,9 @@ class MetadataUnavailable(Unavailable):
     """The metadata of a Python package could not be read."""
 
     code = "NX409"
+
+
+class SbomUnavailable(Unavailable):
+    """The library that writes CycloneDX documents is not installed."""
+
+    code = "NX410"

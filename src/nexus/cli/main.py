@@ -1,7 +1,8 @@
 """Entry point of ``nexus``: finds the command and imports only that one.
 
 Registry commands are verb-noun (``nexus list packages``), service commands noun-verb (``nexus runs list``). A command is a
-row of :data:`COMMANDS`; its module is imported when it is run. ``--version`` is answered before anything is imported.
+row of :data:`COMMANDS`; its module is imported when it is run. ``--version`` and ``--help`` are answered before anything is
+imported: click alone costs more than the rest of the start.
 
 Exit codes: 0 done · 1 the answer is no, or it failed · 2 the input was wrong · 130 interrupted.
 """
@@ -44,7 +45,28 @@ def main(argv: list[str] | None = None) -> int:
 
         sys.stdout.write(f"nexus {nexus.__version__}\n")
         return 0
+    if not arguments or arguments in (["--help"], ["-h"], ["help"]):
+        sys.stdout.write(overview())
+        return 0 if arguments else 2
     return _run(arguments)
+
+
+def overview() -> str:
+    """What ``nexus --help`` prints."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "Usage: nexus COMMAND [OPTIONS]",
+            "",
+            "  Bring algorithms, prove them, and let others run them at scale.",
+            "",
+            "Commands:",
+            *(f"  {name.ljust(width)}  {help_}" for name, (_, _, help_) in COMMANDS.items()),
+            "",
+            "`nexus COMMAND --help` shows a command with an example; `nexus --version` the version.",
+            "",
+        ]
+    )
 
 
 def _run(arguments: list[str]) -> int:
@@ -96,14 +118,4 @@ def _group() -> click.Group:
             assert isinstance(command, click.Command)
             return command
 
-        def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-            with formatter.section("Commands"):
-                formatter.write_dl([(name, help_) for name, (_, _, help_) in COMMANDS.items()])
-
-    return Lazy(
-        name="nexus",
-        help="Bring algorithms, prove them, and let others run them at scale.",
-        params=[click.Option(["-V", "--version"], is_flag=True, help="Show the version and exit.")],
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-        no_args_is_help=True,
-    )
+    return Lazy(name="nexus", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

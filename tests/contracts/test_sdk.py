@@ -353,7 +353,7 @@ async def test_the_sync_face_works_beside_a_running_loop(service: FakeService) -
             with pytest.raises(RunNotFound):
                 nexus.run("solve/none")
         with pytest.raises(RuntimeError, match="closed"):
-            nexus.health()
+            nexus.queue()
         nexus.close()
 
     await asyncio.to_thread(script)

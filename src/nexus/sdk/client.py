@@ -11,6 +11,7 @@ A submit makes one run however often it has to be sent; what goes wrong is an er
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import json
 import os
 import time
@@ -51,8 +52,8 @@ class NexusClient:
 
     def __init__(self, server: str | None = None, token: str | None = None, *, retry_for: float = 30.0) -> None:
         server = server or os.environ.get("NEXUS__SERVER") or DEFAULT_SERVER
-        token = token or os.environ.get("NEXUS__TOKEN") or None
-        self._transport = Transport(server, token, retry_for)
+        token = (token or os.environ.get("NEXUS__TOKEN") or "").strip()
+        self._transport = Transport(server, _header(token, "token", secret=True), retry_for)
 
     async def __aenter__(self) -> NexusClient:
         return self
@@ -89,7 +90,7 @@ class NexusClient:
         run however often it has to be sent: every try carries the same key; give *idempotency_key* to extend that over calls.
         """
         envelope = _envelope(parameters, tag, parent, configuration, valid_for)
-        key = idempotency_key or str(uuid.uuid4())
+        key = _header(idempotency_key, "idempotency key") if idempotency_key else str(uuid.uuid4())
         try:
             answer = await self._transport.request(
                 "POST",
@@ -295,15 +296,16 @@ class NexusClient:
         answer = await self._transport.request("GET", f"{API}/queue")
         return dict(answer.decode(dict[str, Any]))
 
-    async def health(self) -> bool:
-        """Whether the service is ready to accept. Raises ServiceUnreachable, or what the service says instead."""
-        await self._transport.request("GET", "/health/ready")
-        return True
+    async def clock_skew_s(self) -> float:
+        """Seconds the service's clock is ahead of ours, to about one. Raises ServiceUnreachable, Unavailable while not ready."""
+        answer = await self._transport.request("GET", "/health/ready")
+        date = answer.headers.get("Date")
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time() if date else 0.0
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _result(self, run: RunRef, wait_s: float | None) -> RunResult:
-        query = {"wait": f"{wait_s:.3g}"} if wait_s else None
+        query = {"wait": f"{wait_s:.3f}"} if wait_s else None
         answer = await self._transport.request("GET", f"{API}/results/{_run(run)}", query=query, read_s=120.0 + (wait_s or 0.0))
         said: v1.Result = answer.decode(v1.Result)
         return RunResult(ref=run, stage=said.status, result_uri=said.resultUri, message=said.runErrorMessage)
@@ -342,6 +344,14 @@ def _part(text: str) -> str:
     if not text or text in (".", ".."):
         raise InvalidInput(f"`{text}` is not a name")
     return quote(text, safe="")
+
+
+def _header(text: str, what: str, *, secret: bool = False) -> str:
+    """The text, fit for a header. Raises InvalidInput; a secret is not repeated in it."""
+    if not (text.isascii() and text.isprintable()):
+        shown = "" if secret else f" `{text}`"
+        raise InvalidInput(f"the {what}{shown} holds characters that cannot be sent", hint="use printable ASCII")
+    return text
 
 
 def _run(ref: RunRef) -> str:

@@ -133,7 +133,7 @@ class RunContext(_Gathering):
         if tag is not None:
             rest["tag"] = tag
         body = b'{"algorithmParameters":' + raw + b"," + to_json(rest, "the request")[1:]
-        which = f"key:{key}" if key is not None else str(index)
+        which = f"key:{quote(key, safe='')}" if key is not None else str(index)
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"{self.run_id}:{which}"}
         url = f"{self._identity.scheduler}/algorithm/latest/run/{quote(algorithm, safe='')}?dryRun=false"
         reply = plain_http.request("POST", url, body=body, headers=headers, token=self._identity.token, retry_for=_PATIENCE_S)
@@ -178,7 +178,7 @@ class RunChild:
 
     def _look(self, wait_s: float) -> RunResult:
         path = f"/algorithm/latest/results/{quote(self.ref.algorithm, safe='')}/requests/{quote(self.ref.id, safe='')}"
-        query = f"?wait={wait_s:.3g}" if wait_s else ""
+        query = f"?wait={wait_s:.3f}" if wait_s else ""
         url = self._identity.scheduler + path + query
         reply = plain_http.request("GET", url, token=self._identity.token, retry_for=_PATIENCE_S, timeout=wait_s + 60.0)
         said: v1.Result = reply.decode(v1.Result)

@@ -137,8 +137,8 @@ class Nexus:
     def queue(self) -> dict[str, Any]:
         return self._call(self._client.queue())
 
-    def health(self) -> bool:
-        return self._call(self._client.health())
+    def clock_skew_s(self) -> float:
+        return self._call(self._client.clock_skew_s())
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         refusal = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -79,7 +80,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Transport:
     """Requests to one service. ``retry_for`` bounds, in seconds, all tries of one request together."""
 
-    def __init__(self, server: str, token: str | None, retry_for: float) -> None:
+    def __init__(self, server: str, token: str, retry_for: float) -> None:
         self.server = _checked(server)
         self.retry_for = retry_for
         self._token = token
@@ -184,7 +185,8 @@ class Transport:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _unreachable(self, error: BaseException) -> NexusError:
-        why = str(error) or type(error).__name__
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if isinstance(number, int) and number > 0 else str(error) or type(error).__name__
         return ServiceUnreachable(
             f"no service answers at `{self.server}`: {why}",
             hint="start one with `nexus serve`, or name another with --server or NEXUS__SERVER",

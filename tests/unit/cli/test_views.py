@@ -1,0 +1,86 @@
+"""Runs as the command line shows them, and what it makes of its options."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus.cli import runs, runs_views
+from nexus.kernel.errors import InvalidInput
+from nexus.sdk.model import Parent, RunView
+
+BEGAN = datetime(2026, 11, 21, 13, 30, tzinfo=UTC)
+
+
+def _run(number: int, parent: int | None = None, **fields: Any) -> RunView:
+    return RunView(**{
+        "request_id": f"id-{number}", "algorithm": f"a{number}", "stage": "COMPLETED", "root_id": "id-1", "received_at": BEGAN,
+        "started_at": BEGAN, "last_modified": BEGAN + timedelta(seconds=2),
+        "parent": Parent(f"a{parent}", f"id-{parent}") if parent is not None else None,
+        **fields,
+    })  # fmt: skip
+
+
+def test_a_tree_is_drawn_from_its_root() -> None:
+    """Children hang under their parents, in the order they were made; the run asked for is marked."""
+    tree = [_run(4, 2, stage="FAILED", failure_cause="boom\nmore"), _run(1, tag="top"), _run(2, 1), _run(3, 1, stage="RUNNING")]
+    assert runs_views.tree(tree, "id-3") == (
+        "COMPLETED  a1/id-1  [top]  2.0 s\n"
+        "├── COMPLETED  a2/id-2  2.0 s\n"
+        "│   └── FAILED  a4/id-4  2.0 s  - boom\n"
+        "└── RUNNING  a3/id-3  <\n"
+    )
+    assert runs_views.tree(tree, ascii_only=True).isascii()
+
+
+def test_a_tree_without_its_root_is_still_drawn() -> None:
+    """A run whose parent is not in the answer, or is itself, stands at the left."""
+    assert runs_views.tree([_run(2, 1), _run(3, 3)]).splitlines() == ["COMPLETED  a2/id-2  2.0 s", "COMPLETED  a3/id-3  2.0 s"]
+
+
+def test_a_deep_tree_is_no_recursion() -> None:
+    """Depth costs width, not the stack."""
+    chain = [_run(1), *(_run(number, number - 1) for number in range(2, 1500))]
+    assert runs_views.tree(chain).count("└── ") == 1498
+
+
+def test_what_is_printed_as_json_has_the_wires_names() -> None:
+    """`-o json` shows the service's field names and times."""
+    plain = runs_views.plain(_run(2, 1, payload_bytes=7))
+    assert plain["requestId"] == "id-2"
+    assert plain["receivedAt"] == "2026-11-21T13:30:00Z"
+    assert plain["parent"] == {"algorithmName": "a1", "requestId": "id-1"}
+
+
+def test_parameters_come_from_pairs_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--set` writes JSON or text, at any depth, over what the payload holds; big numbers keep their digits."""
+    assert runs.read_parameters(None, ()) == {}
+    assert runs.read_parameters(None, ("n=3", "name=x y", "deep.er=[1]", "deep.est=null", "empty=", "eq=a=b")) == {
+        "n": 3, "name": "x y", "deep": {"er": [1], "est": None}, "empty": "", "eq": "a=b",
+    }  # fmt: skip
+    (tmp_path / "p.json").write_text('{"n": 1, "big": 123456789012345678901234567890}')
+    assert runs.read_parameters(str(tmp_path / "p.json"), ()) == tmp_path / "p.json"
+    changed = runs.read_parameters(str(tmp_path / "p.json"), ("n=2",))
+    assert json.dumps(changed) == '{"n": 2, "big": 123456789012345678901234567890}'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"a": 1.0}')))
+    assert runs.read_parameters("-", ()) == b'{"a": 1.0}'
+
+
+@pytest.mark.parametrize("pair", ["n", "=3", "a..b=1", "n.deeper=1"])
+def test_pairs_that_lead_nowhere_are_refused(pair: str) -> None:
+    """A missing `=`, an empty name, a way through a number."""
+    with pytest.raises(InvalidInput, match="--set"):
+        runs.read_parameters(None, ("n=1", pair))
+
+
+def test_unreadable_payloads_are_named(tmp_path: Path) -> None:
+    """A missing or broken file, when pairs are to change it."""
+    (tmp_path / "broken").write_text("{")
+    for name in ("missing", "broken"):
+        with pytest.raises(InvalidInput, match=name):
+            runs.read_parameters(str(tmp_path / name), ("n=1",))

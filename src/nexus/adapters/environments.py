@@ -222,7 +222,6 @@ def _build_variables(variables: Mapping[str, str]) -> dict[str, str]:
         **kept,
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_PROGRESS": "1",
-        "UV_NO_CONFIG": kept.get("UV_NO_CONFIG", ""),
         "NO_COLOR": "1",
     }
 

@@ -45,6 +45,7 @@ class FakeService:
         app.add_routes([
             web.post(api + "/run/{algorithm}", self._create),
             web.get(api + "/results/{algorithm}/requests/{id}", self._result),
+            web.get(api + "/results/tags/{tag}", self._tagged),
             web.get(api + "/metadata/{algorithm}/requests/{id}", self._metadata),
             web.post(api + "/cancel/{algorithm}/requests/{id}", self._cancel),
             web.post(api + "/complete/{algorithm}/requests/{id}", self._complete),
@@ -124,6 +125,12 @@ class FakeService:
             body["runErrorMessage"] = run["cause"]
         return web.json_response(body)
 
+    async def _tagged(self, request: web.Request) -> web.Response:
+        tag = request.match_info["tag"]
+        rows = [(run_id, run) for run_id, run in self.runs.items() if run["envelope"].get("tag") == tag]
+        body = [{"requestId": run_id, "status": run["stage"], "algorithmName": run["algorithm"]} for run_id, run in rows]
+        return web.json_response(body)
+
     async def _metadata(self, request: web.Request) -> web.Response:
         run = self._found(request)
         return web.json_response({
@@ -164,13 +171,15 @@ class FakeService:
         attempt, offset = int(request.query.get("attempt", newest)), int(request.query.get("offset", 0))
         piece = self.log.get(attempt, b"")[offset : offset + 4]
         complete = attempt < newest or run["stage"] not in ("BUFFERED", "RUNNING")
-        headers = {"X-Log-Offset": str(offset + len(piece)), "X-Log-Attempt": str(attempt), "X-Log-Complete": str(complete).lower()}
+        headers = {"x-log-offset": str(offset + len(piece)), "x-log-attempt": str(attempt), "x-log-complete": str(complete).lower()}
         return web.Response(body=piece, headers=headers)
 
     async def _apply(self, request: web.Request) -> web.Response:
         self.applied.append((dict(request.query), await request.json()))
         row = {"kind": "NexusAlgorithmTemplate", "name": "solve", "revision": 1, "change": "created"}
-        return web.json_response({"applied": [row], "warnings": ["careful"]})
+        return web.json_response(
+            {"applied": [row], "warnings": [{"file": "b.yaml", "message": "careful", "code": "NX-T09", "severity": "warning"}]}
+        )
 
     async def _signed(self, request: web.Request) -> web.Response:
         return web.Response(body=self.results[request.match_info["id"]])

@@ -122,7 +122,7 @@ async def test_many_are_submitted_in_order(service: FakeService, client: NexusCl
 
 async def test_retry_after_is_kept(service: FakeService, client: NexusClient) -> None:
     """A service that asks for a pause is not asked again before it."""
-    service.faults.append(web.Response(status=429, text="full", headers={"Retry-After": "0.4"}))
+    service.faults.append(web.Response(status=429, text="full", headers={"retry-after": "0.4"}))
     began = asyncio.get_running_loop().time()
     await client.submit("solve", {})
     assert asyncio.get_running_loop().time() - began >= 0.4
@@ -280,6 +280,13 @@ async def test_cancel_and_metadata(service: FakeService, client: NexusClient) ->
     assert (await client.metadata(run)).lifecycle_stage == "CANCELLED"
 
 
+async def test_runs_are_found_by_their_tag(client: NexusClient) -> None:
+    """Whatever a tag holds, it is one segment of the path."""
+    run = await client.submit("solve", {}, tag="a/b ü?")
+    await client.submit("solve", {}, tag="other")
+    assert [(result.ref, result.stage) for result in await client.tagged("a/b ü?")] == [(run, "BUFFERED")]
+
+
 async def test_logs_are_followed_over_attempts_to_the_end(service: FakeService, client: NexusClient) -> None:
     """Following shows all bytes of each attempt, in order, and ends with the run."""
     run = await client.submit("solve", {})
@@ -312,7 +319,8 @@ async def test_apply_sends_files_with_their_folders(service: FakeService, client
         ("kind: B", str(tmp_path)),
         ("kind: A", str(tmp_path / "sub")),
     ]
-    assert (applied.applied[0].change, applied.warnings) == ("created", ["careful"])
+    assert applied.applied[0].change == "created"
+    assert [warning.text() for warning in applied.warnings] == ["b.yaml: warning[NX-T09]: careful"]
 
 
 async def test_refused_manifests_keep_their_findings(service: FakeService, client: NexusClient, tmp_path: Path) -> None:

@@ -51,10 +51,9 @@ def show(name: str, fmt: str, service: Service) -> None:
     with service.connect() as nexus:
         template = nexus.algorithm(name)
     record: dict[str, Any] = msgspec.to_builtins(template)
-    if template.configuration:
-        record["configuration"] = msgspec.json.decode(template.configuration)
     if fmt == "table":
-        record.update(_flat(record.pop("configuration", {})))
+        for part in ("configuration", "annotations"):
+            record.update(_flat(record.pop(part, {})))
     output.emit_one(record, fmt)
 
 

@@ -28,5 +28,5 @@ def apply(paths: tuple[Path, ...], prune: bool, fmt: str, service: Service) -> N
     with service.connect() as nexus:
         applied = nexus.apply(paths, prune=prune)
     for warning in applied.warnings:
-        output.note(f"warning: {warning}")
+        output.note(warning.text())
     output.emit([msgspec.structs.asdict(each) for each in applied.applied], fmt, COLUMNS, empty="nothing to register")

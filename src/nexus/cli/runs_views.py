@@ -57,7 +57,7 @@ def record(run: RunView) -> dict[str, Any]:
         "attempt": run.attempt or None,
         "template revision": run.template_revision,
         "payload": format_bytes(run.payload_bytes),
-        "late reports": _count(run.late_reports),
+        "late reports": len(run.late_reports) or None,
     }
 
 
@@ -111,7 +111,3 @@ def _leaf(run: RunView) -> str:
 
 def _instant(value: datetime | None) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value else ""
-
-
-def _count(late: Any) -> int | None:
-    return (len(late) if isinstance(late, list) else late) or None

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from nexus.kernel import errors
-from nexus.kernel.documents import Finding
+from nexus.sdk.model import ManifestFinding
 
 _LONGEST_TEXT = 2000
 _TEXT = re.compile(r"error\[(NX\d+)\]: (.*?)(?:\nhint: (.*))?", re.DOTALL)
@@ -20,7 +20,7 @@ _TEXT = re.compile(r"error\[(NX\d+)\]: (.*?)(?:\nhint: (.*))?", re.DOTALL)
 class RefusedManifests(errors.InvalidTemplate):
     """Manifests the service refused; ``findings`` says what, file by file. Nothing was stored."""
 
-    def __init__(self, message: str, *, hint: str = "", findings: tuple[Finding, ...] = ()) -> None:
+    def __init__(self, message: str, *, hint: str = "", findings: tuple[ManifestFinding, ...] = ()) -> None:
         super().__init__(message, hint=hint)
         self.findings = findings
 
@@ -29,21 +29,11 @@ class RefusedManifests(errors.InvalidTemplate):
         return "\n".join([*(finding.text() for finding in self.findings), super().text()])
 
 
-class _Finding(msgspec.Struct):
-    message: str
-    code: str = ""
-    hint: str = ""
-    file: str = ""
-    line: int = 0
-    column: int = 0
-    severity: str = "error"
-
-
 class _Error(msgspec.Struct):
     message: str
     code: str = ""
     hint: str = ""
-    findings: list[_Finding] = []
+    findings: list[ManifestFinding] = []
 
 
 class _Body(msgspec.Struct):
@@ -54,8 +44,7 @@ def error_of(status: int, body: bytes, retry_after_s: float | None = None) -> er
     """The error an answer means."""
     said = _read(body)
     if said.findings:
-        findings = tuple(Finding(**msgspec.structs.asdict(finding)) for finding in said.findings)
-        return RefusedManifests(said.message, hint=said.hint, findings=findings)
+        return RefusedManifests(said.message, hint=said.hint, findings=tuple(said.findings))
     kind = _LEAVES.get(said.code) or _branch(status)
     message = said.message or f"the service answered {status}"
     hint = said.hint or _HINTS.get(status, "")

@@ -33,7 +33,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from nexus.kernel.errors import Busy, InvalidInput, NexusError, NoSpace, Unavailable, WaitTimeout
+from nexus.kernel.errors import Busy, InvalidInput, NexusError, NoSpace, StageConflict, Unavailable, WaitTimeout
 from nexus.sdk import plain_http
 from nexus.sdk.context import Context, FatalError, Identity, LocalContext, RunContext, Stand, TransientError, cause_of
 from nexus.sdk.encoding import from_json, to_json
@@ -116,6 +116,9 @@ class Algorithm(Generic[P, R]):
         except self._transient as error:
             log.warning("transient, to be tried again: %s", cause_of(error), exc_info=not isinstance(error, TransientError))
             return _NOTHING_REPORTED
+        except StageConflict as error:  # cancelled meanwhile, say
+            log.warning("the run has ended, its result is dropped: %s", error.message)
+            return 0
         except Exception as error:  # whatever an algorithm raises is its run's cause of failure
             if _may_pass(error):
                 raise

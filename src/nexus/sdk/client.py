@@ -132,6 +132,12 @@ class NexusClient:
         """How the run stands now."""
         return await self._result(_ref(ref), None)
 
+    async def tagged(self, tag: str) -> list[RunResult]:
+        """How every run with this tag stands, newest first."""
+        answer = await self._transport.request("GET", f"{API}/results/tags/{_part(tag)}")
+        rows: list[v1.TaggedResult] = answer.decode(list[v1.TaggedResult])
+        return [_outcome(RunRef(row.algorithmName, row.requestId), row) for row in rows]
+
     async def wait(self, ref: Ref, timeout: float | None = None, on_change: Callable[[RunResult], None] | None = None) -> RunResult:
         """How the run ended, whatever that is. *on_change* hears of each stage it sees.
 
@@ -307,8 +313,7 @@ class NexusClient:
     async def _result(self, run: RunRef, wait_s: float | None) -> RunResult:
         query = {"wait": f"{wait_s:.3f}"} if wait_s else None
         answer = await self._transport.request("GET", f"{API}/results/{_run(run)}", query=query, read_s=120.0 + (wait_s or 0.0))
-        said: v1.Result = answer.decode(v1.Result)
-        return RunResult(ref=run, stage=said.status, result_uri=said.resultUri, message=said.runErrorMessage)
+        return _outcome(run, answer.decode(v1.Result))
 
     async def _result_pieces(self, result: RunResult) -> AsyncIterator[bytes]:
         if not result.final:
@@ -333,6 +338,10 @@ class NexusClient:
 
     async def _has_attempt(self, run: RunRef, attempt: int) -> bool:
         return (await self.run(run)).attempt >= attempt
+
+
+def _outcome(run: RunRef, said: v1.Result) -> RunResult:
+    return RunResult(ref=run, stage=said.status, result_uri=said.resultUri, message=said.runErrorMessage)
 
 
 def _ref(ref: Ref) -> RunRef:

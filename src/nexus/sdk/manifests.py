@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nexus.kernel.documents import DocumentError, Finding, decode
+from nexus.kernel.documents import DocumentError, decode
 from nexus.kernel.errors import InvalidInput
 from nexus.sdk.answers import RefusedManifests
-from nexus.sdk.model import Manifest
+from nexus.sdk.model import Manifest, ManifestFinding
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -17,17 +17,20 @@ def read(paths: list[Path]) -> list[Manifest]:
 
     Raises InvalidInput when a path is missing or holds none, RefusedManifests for files that are no text.
     """
-    manifests, findings = [], []
+    manifests: list[Manifest] = []
+    findings: list[ManifestFinding] = []
     for file in _files(paths):
         try:
             text = decode(file.read_bytes(), str(file))
         except OSError as error:
             raise InvalidInput(f"`{file}` cannot be read: {error.strerror or error}") from error
         except DocumentError as error:
-            findings.append(error.finding)
+            said = error.finding
+            findings.append(ManifestFinding(message=said.message, code=said.code, hint=said.hint, file=said.file, line=said.line))
             continue
         manifests.append(Manifest(str(file), text, str(file.resolve().parent)))
-    _refuse(findings)
+    if findings:
+        raise RefusedManifests("nothing was applied", findings=tuple(findings))
     return manifests
 
 
@@ -50,8 +53,3 @@ def _files(paths: list[Path]) -> list[Path]:
         else:
             raise InvalidInput(f"`{path}` does not exist", hint="give the file or folder of the manifests")
     return files
-
-
-def _refuse(findings: list[Finding]) -> None:
-    if findings:
-        raise RefusedManifests("nothing was applied", findings=tuple(findings))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
+from nexus.kernel.documents import Finding
 from nexus.kernel.errors import InvalidInput
 
 FINAL_STAGES = frozenset({"COMPLETED", "FAILED", "SCHEDULING_FAILED", "DEADLINE_EXCEEDED", "CANCELLED"})
@@ -57,6 +59,15 @@ class Parent(msgspec.Struct, frozen=True):
         return RunRef(self.algorithmName, self.requestId)
 
 
+class LateReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A report that came after the run's end; it was recorded and changed nothing."""
+
+    received_at: datetime
+    result_uri: str = ""
+    error_cause: str = ""
+    error_details: str = ""
+
+
 class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Everything a reader of a run may know."""
 
@@ -79,7 +90,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     failure_details: str | None = None
     template_revision: int = 0
     payload_bytes: int = 0
-    late_reports: int | list[msgspec.Raw] | None = None
+    late_reports: list[LateReport] = []
 
     @property
     def ref(self) -> RunRef:
@@ -98,7 +109,10 @@ class RunPage(msgspec.Struct, frozen=True):
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An algorithm that can be run. ``configuration`` (JSON) is there when one template was asked for."""
+    """An algorithm that can be run. ``configuration`` and ``annotations`` are there when one was asked for.
+
+    ``trusted``: its local annotations, which are code execution, are followed.
+    """
 
     name: str
     namespace: str = ""
@@ -106,7 +120,9 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str = ""
     workgroup: str = ""
     description: str = ""
-    configuration: msgspec.Raw = msgspec.Raw()
+    trusted: bool = False
+    configuration: dict[str, Any] = {}
+    annotations: dict[str, str] = {}
 
 
 class Templates(msgspec.Struct, frozen=True):
@@ -122,11 +138,27 @@ class AppliedManifest(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
 
+class ManifestFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something about a manifest; ``severity`` is ``error`` or ``warning``."""
+
+    message: str
+    code: str = ""
+    hint: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    severity: str = "error"
+
+    def text(self) -> str:
+        """``file:line:column: severity[CODE]: message``, with the hint on a line of its own."""
+        return Finding(**msgspec.structs.asdict(self)).text()
+
+
 class Applied(msgspec.Struct, frozen=True):
     """The answer to an apply: all of it was stored."""
 
     applied: list[AppliedManifest]
-    warnings: list[str] = []
+    warnings: list[ManifestFinding] = []
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ connections: ``http.client`` is imported in a third of aiohttp's time, which eve
 
 from __future__ import annotations
 
+import email.message
 import http.client
 import json
 import random
@@ -31,7 +32,7 @@ class Reply(msgspec.Struct, frozen=True):
     """An answer, read to its end."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: email.message.Message  # case-insensitive
     body: bytes
 
     def decode(self, type_: Any) -> Any:
@@ -65,7 +66,7 @@ def request(
             reply = _followed(method, url, body, dict(headers or {}), token, timeout)
             if reply.status < 300:
                 return reply
-            asked = retry.retry_after_s(reply.headers)
+            asked = retry.retry_after_s(reply.headers.get("Retry-After"))
             failure: NexusError = error_of(reply.status, reply.body, asked)
             if reply.status not in _RETRIED:
                 raise failure
@@ -93,7 +94,7 @@ def _followed(method: str, url: str, body: bytes | Path | None, headers: dict[st
         reply = _once(method, url, body, {**headers, **authorization}, timeout)
         if method != "GET" or reply.status not in (301, 302, 303, 307, 308):
             return reply
-        url = urljoin(url, reply.headers.get("Location", ""))
+        url = urljoin(url, str(reply.headers.get("Location", "")))
     return reply
 
 
@@ -112,7 +113,7 @@ def _once(method: str, url: str, body: bytes | Path | None, headers: dict[str, s
         else:
             connection.request(method, target, body, headers)
         response = connection.getresponse()
-        return Reply(response.status, dict(response.headers), response.read())
+        return Reply(response.status, response.headers, response.read())
     finally:
         connection.close()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _FIRST_S = 0.1
 _LONGEST_S = 5.0
@@ -19,9 +17,9 @@ def delay_s(attempt: int, chance: float, retry_after_s: float | None = None) -> 
     return max(ceiling * (0.5 + chance / 2), retry_after_s or 0.0)
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
+def retry_after_s(header: str | None) -> float | None:
     """The seconds a ``Retry-After`` header asks for; None when there is none that counts seconds."""
     try:
-        return max(0.0, float(headers.get("Retry-After", "")))
+        return max(0.0, float(header or ""))
     except ValueError:
         return None

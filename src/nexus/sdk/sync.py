@@ -84,6 +84,9 @@ class Nexus:
     def result(self, ref: Ref) -> RunResult:
         return self._call(self._client.result(ref))
 
+    def tagged(self, tag: str) -> list[RunResult]:
+        return self._call(self._client.tagged(tag))
+
     def wait(self, ref: Ref, timeout: float | None = None, on_change: Callable[[RunResult], None] | None = None) -> RunResult:
         return self._call(self._client.wait(ref, timeout, on_change))
 

@@ -129,7 +129,7 @@ class Transport:
         async with request as response:
             content = await response.read()
             _refuse(response.status, response.headers, content)
-            return Answer(response.status, dict(response.headers), content)
+            return Answer(response.status, response.headers, content)  # headers stay case-insensitive
 
     @asynccontextmanager
     async def download(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -206,7 +206,7 @@ class _Refused(Exception):
 def _refuse(status: int, headers: Mapping[str, str], body: bytes) -> None:
     if status < 300:
         return
-    asked = retry.retry_after_s(headers)
+    asked = retry.retry_after_s(headers.get("Retry-After"))
     error = error_of(status, body, asked)
     if 300 <= status < 400:
         error = Unavailable(f"the service answered {status} and points elsewhere, to `{headers.get('Location', '')}`",

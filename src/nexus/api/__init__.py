@@ -1,1 +1,1 @@
-"""The HTTP doors: routes, errors, authentication, health. Decisions live in the slices."""
+"""The HTTP doors: a table of routes over the use cases, plain ASGI without a framework, and the server under them."""

@@ -38,14 +38,19 @@ class ExitRecord(msgspec.Struct):
 
 def read_exit(folder: str) -> Exit | None:
     """How the attempt ended; None while there is no record of it."""
+    path = Path(folder, folders.EXIT)
     try:
-        content = Path(folder, folders.EXIT).read_bytes()
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        record = msgspec.json.decode(content, type=ExitRecord)
-    except msgspec.DecodeError:  # torn by a crash of the machine
-        return None
+        return _exit_of(msgspec.json.decode(content, type=ExitRecord))
+    except (msgspec.DecodeError, OverflowError):
+        ended_us = path.stat().st_mtime_ns // 1000
+        return _exit_of(ExitRecord(kind=ExitKind.LOST, ended_us=ended_us, detail="the record of its end cannot be read"))
+
+
+def _exit_of(record: ExitRecord) -> Exit:
     return Exit(
         kind=record.kind,
         ended_at=from_microseconds(record.ended_us),
@@ -78,7 +83,7 @@ def record_lost(folder: str, marker: str, now: datetime) -> Exit | None:
         ended_us=max(to_microseconds(now), started_us or 0),
         detail="its launcher went away without a word: it was killed, or the machine went down",
     )
-    folders.write_durably(str(Path(folder, folders.EXIT)), msgspec.json.encode(record))
+    folders.write_once(str(Path(folder, folders.EXIT)), msgspec.json.encode(record))
     return read_exit(folder)
 
 

@@ -316,4 +316,4 @@ def _marker(key: Key) -> str:
 def _mark_cancelled(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / folders.CANCEL).exists():
-        folders.write_durably(str(folder / folders.CANCEL), b"")
+        folders.write_once(str(folder / folders.CANCEL), b"")

@@ -3,7 +3,7 @@
     attempts/<run id>/<attempt>/
         lock      who runs it: made once, exclusively, before the command starts; a held flock on it means alive
         cancel    it was asked to end; made by the engine
-        exit      how it ended; made once, by rename
+        exit      how it ended; made once
         stdout, stderr, <stream>.tail-<offset>   see `logs`
         scratch/  the algorithm's HOME, and its working directory unless the template names one
 
@@ -20,20 +20,21 @@ import os
 LOCK, CANCEL, EXIT, SCRATCH = "lock", "cancel", "exit", "scratch"
 
 
-def write_durably(path: str, content: bytes) -> None:
-    """Makes *content* the file at *path*, whole or not at all, kept through a crash of the machine."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def write_once(path: str, content: bytes) -> None:
+    """Makes *content* the file at *path*, whole or not at all, kept through a crash of the machine; the first writer wins."""
+    temporary = f"{path}.{os.urandom(6).hex()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         try:
             os.write(fd, content)
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(temporary, path)
-    except OSError:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
         _unlink(temporary)
-        raise
     sync_folder(os.path.dirname(path))
 
 

@@ -311,7 +311,7 @@ def _keep(folder: str, record: Record) -> None:
     content = json.dumps(record).encode()
     while True:
         try:
-            return folders.write_durably(os.path.join(folder, folders.EXIT), content)
+            return folders.write_once(os.path.join(folder, folders.EXIT), content)
         except FileNotFoundError:  # the whole folder was taken away: nobody is left to tell
             return None
         except OSError:

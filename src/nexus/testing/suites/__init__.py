@@ -1,0 +1,1 @@
+"""Conformance suites, one a port: every adapter, and every in-memory twin, passes the suite of the port it serves."""

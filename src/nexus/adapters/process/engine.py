@@ -188,9 +188,12 @@ class ProcessEngine:
     # ── watching ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _watch(self, key: Key) -> None:
-        """Has the end of an attempt's launcher heard of, however it ends. Does nothing when it is watched or has ended."""
+        """Has the end of an attempt heard of, however it comes, and also when it came before this. Does nothing when watched."""
+        if key in self._watched:
+            return
         folder = str(self._path(key))
-        if key in self._watched or (self._path(key) / folders.EXIT).exists():
+        if (self._path(key) / folders.EXIT).exists():
+            self._spawn(self._conclude(key))
             return
         fd = records.open_launcher(folder)
         self._watched[key] = fd

@@ -38,15 +38,11 @@ def from_json(data: bytes, type_: Any, what: str) -> Any:
     if type_ is bytes:
         return data
     try:
-        plain = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{what} is not JSON: {error}") from error
-    if type_ is Any:
-        return plain
-    try:
-        return msgspec.convert(plain, type_)
+        return msgspec.json.decode(data, type=type_)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{what} does not fit `{_name(type_)}`: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{what} is not JSON: {error}") from error
 
 
 def parameters_body(parameters: Any) -> bytes | Path:

@@ -168,6 +168,10 @@ class Nexus:
                 self._call(_close(pieces))
 
 
+for _name, _method in vars(Nexus).items():  # in a notebook, `nexus.submit?` should say what the method does
+    if not _name.startswith("_") and callable(_method) and not _method.__doc__:
+        _method.__doc__ = getattr(NexusClient, _name).__doc__
+
 _END = object()
 
 

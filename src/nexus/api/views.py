@@ -121,7 +121,7 @@ async def metadata(context: Context, request: Request, run: Run) -> v1.Metadata:
         tag=run.tag or "",
         job_uid=run.job_uid or "",
         parent=_parent(run),
-        configuration_overrides=_overrides(run.overrides),
+        **_overrides(run.overrides),
     )
 
 
@@ -155,9 +155,10 @@ def _parent(run: Run) -> v1.ParentRequest | None:
     return v1.ParentRequest(run.parent.algorithm, run.parent.run_id) if run.parent else None
 
 
-def _overrides(sent: bytes | None) -> msgspec.Raw:
+def _overrides(sent: bytes | None) -> dict[str, msgspec.Raw]:
     """The overrides with every section present, as existing clients want to see them; the sent sections as they came."""
     if not sent:
-        return msgspec.Raw()
+        return {}
     given = msgspec.json.decode(sent, type=dict[str, msgspec.Raw])
-    return msgspec.Raw(encode({**_EMPTY, **{name: raw for name, raw in given.items() if bytes(raw) != b"null"}}))
+    sections = {**_EMPTY, **{name: raw for name, raw in given.items() if bytes(raw) != b"null"}}
+    return {"configuration_overrides": msgspec.Raw(encode(sections))}

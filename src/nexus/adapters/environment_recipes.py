@@ -26,8 +26,9 @@ import nexus
 from nexus.runs.ports import LaunchFailed
 
 _FORMAT = "1"  # part of every key: raise it when the way of building changes
-_OURS = "algorithm-nexus"
+OURS = "algorithm-nexus"
 _OURS_LINE = re.compile(r"algorithm[-_.]nexus(?![-_.\w])", re.IGNORECASE)
+_LOCATED_LINE = re.compile(r"-e|--editable|\.|/|file:|\S+\s*@\s*file:")
 _INCLUDE_LINE = re.compile(r"(?:-r|-c|--requirements?|--constraints?)[ =]?\s*(\S+)")
 _SKIPPED_FOLDERS = frozenset(
     {".git", ".venv", "venv", "__pycache__", "node_modules", ".tox", ".mypy_cache", ".ruff_cache", "build", "dist"}
@@ -37,9 +38,14 @@ _MOST_FILES = 20_000
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What to install. ``content`` is the digest of every file that decides; ``package`` a project that is installed itself."""
+    """What to install.
+
+    ``base`` is the folder relative paths count from; ``content`` the digest of every file that decides; ``package`` a project
+    that is installed itself.
+    """
 
     name: str
+    base: Path
     python: str
     content: str
     requirements: tuple[Path, ...] = ()
@@ -52,12 +58,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def wheel_requirement(self) -> str:
         """Our own wheel as a requirement that no index can answer."""
         assert self.wheel is not None
-        return f"{_OURS} @ {self.wheel.as_uri()}"
+        return f"{OURS} @ {self.wheel.as_uri()}"
 
     def key(self, interpreter: str) -> str:
         """The environment's name: the same for the same content and interpreter."""
         real = str(Path(interpreter).resolve())
-        parts = [_FORMAT, real, self.content, self.wheel.parent.name if self.wheel else "", str(self.package or "")]
+        parts = [_FORMAT, real, self.content, self.wheel.parent.name if self.wheel else ""]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
@@ -78,10 +84,13 @@ def read_recipe(local: Mapping[str, str], wheels: WheelMaker) -> Recipe:
     dependencies = [str(item) for item in described.get("project", {}).get("dependencies", [])]
     loose = [project / "pyproject.toml"] if project and not listed and lock is None and dependencies else []
     ours = any(_OURS_LINE.match(text) for text in [*texts, *dependencies])
+    base = project or (listed[0].parent if listed else Path("/"))
+    located = "tool" in described or any(_LOCATED_LINE.match(text) for text in [*texts, *dependencies])
     return Recipe(
+        base=base,
         name=Path(local.get("project") or local.get("requirements") or f"Python {local.get('python')}").name,
         python=local.get("python") or _default_python(described),
-        content=_digest(local),
+        content=_digest(local, base, located=located),
         requirements=(*listed, *loose),
         hashed=any("--hash=" in text for text in texts),
         lock=lock,
@@ -136,15 +145,15 @@ def _wheel_bytes() -> bytes:
 
 def _metadata() -> str:
     try:
-        distribution = importlib.metadata.distribution(_OURS)
+        distribution = importlib.metadata.distribution(OURS)
     except importlib.metadata.PackageNotFoundError as error:
         raise LaunchFailed(
-            f"a project requires `{_OURS}`, but this service runs from files that are not installed",
+            f"a project requires `{OURS}`, but this service runs from files that are not installed",
             "install it where the service runs: pip install algorithm-nexus",
         ) from error
     requires = [f"Requires-Dist: {line}" for line in distribution.requires or ()]
     extras = [f"Provides-Extra: {name}" for name in distribution.metadata.get_all("Provides-Extra") or ()]
-    head = ["Metadata-Version: 2.1", f"Name: {_OURS}", f"Version: {nexus.__version__}", "Requires-Python: >=3.11"]
+    head = ["Metadata-Version: 2.1", f"Name: {OURS}", f"Version: {nexus.__version__}", "Requires-Python: >=3.11"]
     return "\n".join([*head, *requires, *extras]) + "\n"
 
 
@@ -174,12 +183,13 @@ def _deciding_files(local: Mapping[str, str]) -> list[Path]:
     return sorted(set(files))
 
 
-def _digest(local: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
+def _digest(local: Mapping[str, str], base: Path, *, located: bool) -> str:
+    """The same for the same content in another folder, unless it refers to files beside it (*located*)."""
+    digest = hashlib.sha256(str(base).encode() if located else b"")
     for path in _deciding_files(local):
         if path.is_file():
             content = path.read_bytes()
-            digest.update(f"{path}\0{len(content)}\0".encode())
+            digest.update(f"{os.path.relpath(path, base)}\0{len(content)}\0".encode())
             digest.update(content)
     return digest.hexdigest()
 

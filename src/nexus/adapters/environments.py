@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from nexus.adapters.environment_recipes import Recipe, WheelMaker, read_recipe, signature
+from nexus.adapters.environment_recipes import OURS, Recipe, WheelMaker, read_recipe, signature
 from nexus.runs.ports import LaunchFailed
 
 BUILD_LIMIT_S = 900.0
@@ -78,7 +78,7 @@ class Environments:
             return None
         mark = await asyncio.to_thread(signature, local)
         known = self._known.get(mark)
-        if known is not None and (known.folder / _COMPLETE).exists():
+        if known is not None and _usable(known.folder):
             return known
         recipe = await asyncio.to_thread(read_recipe, local, self._wheels)
         interpreter = await self._interpreter(recipe.python)
@@ -110,35 +110,37 @@ class Environments:
     async def _built(self, key: str, recipe: Recipe, interpreter: str) -> LocalEnvironment:
         folder = self._folder / key
         environment = LocalEnvironment(folder=folder, programs=folder / "bin")
-        if (folder / _COMPLETE).exists():
+        if _usable(folder):
             return environment
-        async with self._slots, _lock(self._folder / f"{key}.lock"):
-            if not (folder / _COMPLETE).exists():  # another process may have built it meanwhile
+        async with self._slots, _lock(self._folder / f"{key}.lock") as held:
+            if not _usable(folder):  # another process may have built it meanwhile
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-                await self._build(folder, recipe, interpreter)
+                await self._build(folder, recipe, interpreter, held)
                 (folder / _COMPLETE).write_bytes(b"")
         return environment
 
-    async def _build(self, folder: Path, recipe: Recipe, interpreter: str) -> None:
-        await self._run(recipe, "venv", "--no-project", "--python", interpreter, str(folder))
-        python = str(folder / "bin" / "python")
-        install = ("pip", "install", "--python", python)
+    async def _build(self, folder: Path, recipe: Recipe, interpreter: str, held: int) -> None:
+        async def run(*arguments: str) -> None:
+            await self._run(recipe, held, *arguments)
+
+        await run("venv", "--no-project", "--python", interpreter, str(folder))
+        install = ("pip", "install", "--python", str(folder / "bin" / "python"))
+        ours = [recipe.wheel_requirement] if recipe.wheel is not None else []
         if recipe.lock is not None:
             pinned = folder / "nexus-locked-requirements.txt"
-            await self._run(
-                recipe, "export", "--frozen", "--no-dev", "--no-emit-project", "--quiet", "--no-header",
+            await run(
+                "export", "--frozen", "--no-dev", "--no-emit-project", "--no-emit-package", OURS, "--quiet", "--no-header",
                 "--project", str(recipe.lock.parent), "--python", interpreter, "--output-file", str(pinned),
             )  # fmt: skip
-            await self._run(recipe, *install, "--require-hashes", "--requirements", str(pinned))
+            await run(*install, "--requirements", str(pinned))  # uv checks each hash the lock has; Git and paths have none
         if recipe.requirements:
             hashes = ["--require-hashes"] if recipe.hashed else []
             files = [part for path in recipe.requirements for part in ("--requirements", str(path))]
-            ours = [] if recipe.hashed or recipe.wheel is None else [recipe.wheel_requirement]
-            await self._run(recipe, *install, *hashes, *files, *ours)
-        if recipe.wheel is not None:
-            await self._run(recipe, *install, recipe.wheel_requirement)
+            await run(*install, *hashes, *files, *([] if recipe.hashed else ours))
+        if ours and (recipe.hashed or recipe.lock is not None or not recipe.requirements):
+            await run(*install, *ours)  # apart from what carries hashes: a file made here has none that was pinned
         if recipe.package is not None:
-            await self._run(recipe, *install, "--no-deps", str(recipe.package))
+            await run(*install, "--no-deps", str(recipe.package))
 
     async def _interpreter(self, wanted: str) -> str:
         """The path of a Python of this machine that satisfies a version such as ``3.12`` or ``>=3.11``."""
@@ -152,8 +154,8 @@ class Environments:
         self._interpreters[wanted] = lines[-1].strip()
         return self._interpreters[wanted]
 
-    async def _run(self, recipe: Recipe, *arguments: str) -> None:
-        code, output = await self._uv_output(*arguments)
+    async def _run(self, recipe: Recipe, held: int, *arguments: str) -> None:
+        code, output = await self._uv_output(*arguments, held=held, cwd=recipe.base)
         if code is None:
             raise LaunchFailed(
                 f"the environment of `{recipe.name}` was not built within {self._limit_s:g} s", _last(output), permanent=False
@@ -162,12 +164,15 @@ class Environments:
             permanent = not any(sign in output for sign in _UNREACHABLE)
             raise LaunchFailed(f"the environment of `{recipe.name}` could not be built", _last(output), permanent=permanent)
 
-    async def _uv_output(self, *arguments: str) -> tuple[int | None, str]:
-        """Exit code (None: out of time) and combined output of `uv`. It ends with everything it started."""
+    async def _uv_output(self, *arguments: str, held: int | None = None, cwd: Path | None = None) -> tuple[int | None, str]:
+        """Exit code (None: out of time) and combined output of `uv`. It ends with everything it started.
+
+        It has the build's lock too (*held*): should this service be killed, the next one waits until its `uv` has ended.
+        """
         process = await asyncio.create_subprocess_exec(
             self._program(), *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=self._variables, cwd="/", start_new_session=True,
+            env=self._variables, cwd=cwd or "/", start_new_session=True, pass_fds=() if held is None else (held,),
         )  # fmt: skip
         try:
             output, _ = await asyncio.wait_for(process.communicate(), self._limit_s)
@@ -187,7 +192,7 @@ class Environments:
 
 
 @contextlib.asynccontextmanager
-async def _lock(path: Path) -> AsyncIterator[None]:
+async def _lock(path: Path) -> AsyncIterator[int]:
     """Holds a file's lock against other processes."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -198,9 +203,14 @@ async def _lock(path: Path) -> AsyncIterator[None]:
                 break
             except BlockingIOError:
                 await asyncio.sleep(0.1)
-        yield
+        yield fd
     finally:
         os.close(fd)
+
+
+def _usable(folder: Path) -> bool:
+    """Whether an environment was finished and its interpreter is still there."""
+    return (folder / _COMPLETE).exists() and (folder / "bin" / "python").exists()
 
 
 def _find_uv(path: str | None) -> Path:

@@ -100,6 +100,7 @@ class ProcessEngine:
         for key in list(self._watched):
             self._unwatch(key)
         await self._forks.stop()
+        await self._environments.stop()
 
     async def _tell(self, keys: list[Key]) -> None:
         for number, key in enumerate(keys):

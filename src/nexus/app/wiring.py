@@ -31,8 +31,10 @@ from nexus.runs.model import Run
 from nexus.runs.observing import ObservedStore
 from nexus.runs.ports import TreeLimits
 from nexus.runs.reading import Reading
+from nexus.runs.results import folder_key
 from nexus.runs.submission import Submission
 from nexus.runs.supervision import Supervision
+from nexus.runs.tagging import Tagging
 from nexus.runs.urls import Signer
 
 OnStep = Callable[[str], None]
@@ -55,6 +57,7 @@ class Parts:
     completion: Completion
     cancellation: Cancellation
     reading: Reading
+    tagging: Tagging
     dispatcher: Dispatcher
     supervision: Supervision
     addresses: AddressBook
@@ -67,6 +70,10 @@ class AddressBook:
         self._results_root = results_root
         self.scheduler = ""
         self.receiver = ""
+
+    def make_folder(self, run_id: str) -> None:
+        """Makes the folder in which a run's process may leave its result."""
+        Path(self._results_root, folder_key(run_id)).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def __call__(self) -> Addresses:
         return Addresses(scheduler=self.scheduler, receiver=self.receiver, results_root=self._results_root)
@@ -108,6 +115,7 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
         capacity=capacity(settings),
         addresses=addresses,
         signer=signer,
+        make_folder=addresses.make_folder,
         on_step=on_step,
     )
     dispatcher.paused = settings.dispatch == "paused"
@@ -151,6 +159,7 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
         completion=completion,
         cancellation=Cancellation(store, clock, ender, on_step=on_step),
         reading=reading,
+        tagging=Tagging(store, clock),
         dispatcher=dispatcher,
         supervision=supervision,
         addresses=addresses,

@@ -33,7 +33,10 @@ Local = frozenset[tuple[str, str]]  # a template's local annotations, as a key
 
 
 class Dispatcher:
-    """The one who starts runs. ``offer`` and ``observe`` are called on the event loop and never block."""
+    """The one who starts runs. ``offer`` and ``observe`` are called on the event loop and never block.
+
+    ``make_folder`` makes a run's own result folder before its process starts.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Dispatcher:
         capacity: dispatch.Capacity,
         addresses: Callable[[], launching.Addresses],
         signer: Signer,
+        make_folder: Callable[[str], None] = lambda _: None,
         on_step: Callable[[str], None] | None = None,
         window: int = WINDOW,
     ) -> None:
@@ -55,6 +59,7 @@ class Dispatcher:
         self._capacity = capacity
         self._addresses = addresses
         self._signer = signer
+        self._make_folder = make_folder
         self._on_step = on_step or (lambda _: None)
         self._limit = window
         self._window: dict[str, Run] = {}  # in order of start
@@ -288,6 +293,7 @@ class Dispatcher:
         launch = launching.launch_of(
             run, template, configuration, workgroup, addresses=self._addresses(), signer=self._signer, now=now
         )
+        self._make_folder(run.id)
         self._on_step("dispatch.before-create")
         uid = await self._engine.create(launch)
         self._on_step("dispatch.after-create")

@@ -11,6 +11,7 @@ from nexus.runs import commands, diagnosis, dispatch, urls
 from nexus.runs.configuration import Configuration
 from nexus.runs.model import Run
 from nexus.runs.ports import Launch
+from nexus.runs.results import folder_key
 from nexus.runs.templates import Template, Workgroup
 from nexus.runs.urls import Signer
 
@@ -98,7 +99,7 @@ def _environment(
 ) -> dict[str, str]:
     upload = urls.upload_path(run.algorithm, run.id)
     valid_for = timedelta(seconds=configuration.deadline_s) + timedelta(hours=1) if configuration.deadline_s else _LONGEST
-    folder = f"{addresses.results_root}/results/{run.id}"
+    folder = f"{addresses.results_root}/{folder_key(run.id)}"
     parent = {}
     if run.parent is not None:
         parent = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from nexus.cli import output
@@ -14,8 +16,7 @@ COLUMNS = ("check", "status", "detail", "what_to_do")
 @click.option("--data-dir", metavar="FOLDER", help="Data folder to look at.  [default: NEXUS__DATA_DIR, else the platform's]")
 @output.output_option()
 @service_options
-@click.pass_context
-def doctor(ctx: click.Context, data_dir: str | None, fmt: str, service: Service) -> None:
+def doctor(data_dir: str | None, fmt: str, service: Service) -> None:
     """Look at this machine: what the service needs, what it has, what to do. The exit code is 1 when something is missing.
 
     Example: nexus doctor --data-dir /srv/nexus
@@ -34,4 +35,4 @@ def doctor(ctx: click.Context, data_dir: str | None, fmt: str, service: Service)
         folder = default_data_folder()
     found = doctor_checks.examine(folder, settings.host, settings.port, service)
     output.emit([each.row() for each in found], fmt, COLUMNS)
-    ctx.exit(1 if any(each.status == "missing" for each in found) else 0)
+    sys.exit(1 if any(each.status == "missing" for each in found) else 0)

@@ -51,10 +51,7 @@ for _command in (runs_reading.list_, runs_reading.show, runs_reading.tree, runs_
 @click.option("--timeout", metavar="DURATION", help="With --wait: stop waiting after, for example, `90s` or `1h`.")
 @output.output_option()
 @service_options
-@click.pass_context
-def submit(
-    ctx: click.Context, /, algorithm: str, wait: bool, timeout: str | None, fmt: str, service: Service, **given: Any
-) -> None:
+def submit(algorithm: str, wait: bool, timeout: str | None, fmt: str, service: Service, **given: Any) -> None:
     """Submit a run of ALGORITHM.
 
     Example: nexus runs submit solve --payload problem.json --tag monday
@@ -73,7 +70,7 @@ def submit(
         )
     if wait:
         output.note(f"accepted {ref}")
-        _wait(ctx, service, ref, seconds, fmt)
+        _wait(service, ref, seconds, fmt)
     elif fmt == "table":
         sys.stdout.write(f"{ref}\n")
     else:
@@ -85,8 +82,7 @@ def submit(
 @click.option("--timeout", metavar="DURATION", help="Stop waiting after, for example, `90s` or `1h`.")
 @output.output_option()
 @service_options
-@click.pass_context
-def wait(ctx: click.Context, algorithm: str, run_id: str | None, timeout: str | None, fmt: str, service: Service) -> None:
+def wait(algorithm: str, run_id: str | None, timeout: str | None, fmt: str, service: Service) -> None:
     """Wait for the end of a run. The exit code is 1 unless it completed; Ctrl-C leaves the run going.
 
     Example: nexus runs wait solve 0193a1b2 --timeout 10m
@@ -95,7 +91,7 @@ def wait(ctx: click.Context, algorithm: str, run_id: str | None, timeout: str | 
     with service.connect() as nexus:
         ref = find_run(nexus, algorithm, run_id)
         nexus.result(ref)  # says at once that nobody answers, or that there is no such run; the wait itself is patient
-    _wait(ctx, service, ref, seconds, fmt)
+    _wait(service, ref, seconds, fmt)
 
 
 @runs.command()
@@ -182,7 +178,7 @@ def _seconds(timeout: str | None) -> float | None:
         raise InvalidInput(f"--timeout: {error}") from None
 
 
-def _wait(ctx: click.Context, service: Service, ref: RunRef, timeout: float | None, fmt: str) -> None:
+def _wait(service: Service, ref: RunRef, timeout: float | None, fmt: str) -> None:
     from nexus.cli import runs_views
 
     try:
@@ -192,9 +188,9 @@ def _wait(ctx: click.Context, service: Service, ref: RunRef, timeout: float | No
         output.note(
             f"stopped waiting; run {ref} goes on\nnexus runs wait {ref}      waits again\nnexus runs cancel {ref}    ends it"
         )
-        ctx.exit(_INTERRUPTED)
+        sys.exit(_INTERRUPTED)
     output.emit_one(runs_views.outcome(result), fmt)
-    ctx.exit(0 if result.ok else 1)
+    sys.exit(0 if result.ok else 1)
 
 
 def _watched(nexus: Nexus, ref: RunRef, timeout: float | None) -> RunResult:

@@ -170,7 +170,7 @@ def _load(text: str, file: str) -> Any:
             raise documents.DocumentError(Finding(code="NX-A01", file=file, message=f"not valid JSON: {error}")) from error
         except RecursionError as error:
             raise documents.DocumentError(Finding(code="NX-A01", file=file, message="the record is nested too deep")) from error
-    return documents.load(text, file)
+    return documents.load(text, file) if text.strip() else None
 
 
 def read_record(record: Any, file: str) -> tuple[list[Advisory], list[Finding]]:

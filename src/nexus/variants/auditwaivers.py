@@ -52,7 +52,7 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
 def read(text: str, file: str = FILE) -> tuple[list[Waiver], list[Finding]]:
     """The waivers of the ``advisories`` section, and every finding with its place; other sections are left to their readers."""
     try:
-        document = documents.load(text, file)
+        document = documents.load(text, file) if text.strip() else None
     except documents.DocumentError as error:
         return [], [error.finding]
     section = document.get(SECTION) if isinstance(document, dict) else None

@@ -12,7 +12,7 @@ import secrets
 from time import perf_counter
 
 from nexus.api import guard
-from nexus.api.answers import Answer, RefusedFindings, Stream, refusal, unexpected
+from nexus.api.answers import WHOLE, Answer, RefusedFindings, Stream, refusal, unexpected
 from nexus.api.request import ClientGone, Receive, Request, Scope, Send, header_map
 from nexus.api.routes import Found, Router
 from nexus.api.services import Context, DoorSettings, Services
@@ -58,7 +58,7 @@ class Doors:
                 answer = refusal(refused.error, as_text=False, findings=refused.findings)
             status = answer.status
             if type(answer) is Answer:
-                await _send(answer, send, scope["method"])
+                await _send(answer, send, scope)
             else:
                 await _stream(answer, first, receive, send)  # type: ignore[arg-type]
         except ClientGone:
@@ -67,7 +67,7 @@ class Doors:
             status = 500
             incident = secrets.token_hex(6)
             log.exception("request.failed", extra={"fields": {"incident": incident, "route": name}})
-            await _send(unexpected(incident, as_text=not _is_latest(scope, None)), send, scope["method"])
+            await _send(unexpected(incident, as_text=not _is_latest(scope, None)), send, scope)
         finally:
             self.context.traffic.count(name, status, perf_counter() - began)
 
@@ -108,11 +108,15 @@ def _is_latest(scope: Scope, found: Found | None) -> bool:
     return not (first[:1] == b"v" and first[1:].isdigit())
 
 
-async def _send(answer: Answer, send: Send, method: str) -> None:
+async def _send(answer: Answer, send: Send, scope: Scope) -> None:
     body = answer.body
+    extensions = scope.get("extensions")
+    at_once = extensions and not answer.headers and scope["method"] != "HEAD"
+    if at_once and WHOLE in extensions and extensions[WHOLE](answer.status, answer.content_type, body):
+        return
     headers = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(body)), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
 async def _stream(answer: Stream, first: bytes, receive: Receive, send: Send) -> None:

@@ -8,14 +8,17 @@ looked at by one sweep a second (:func:`sweep`), so that a request pays no timer
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
+
+from nexus.api.answers import WHOLE
 
 _PHRASES = {
     400: b"Bad Request",
@@ -40,9 +43,10 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. ``bounds`` is set by the server on a subclass of its own."""
+    """One connection. ``bounds`` and ``fixed_headers`` are set by the server on a subclass of its own."""
 
     bounds = Bounds()
+    fixed_headers = b""
 
     def __init__(
         self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None
@@ -100,6 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.since = self.heard
         self.body_bytes = 0
         super().on_headers_complete()
+        self.scope["extensions"] = {WHOLE: partial(self._answer, self.cycle)}  # type: ignore[dict-item]
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -136,6 +141,24 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         status, text = self._refused or (400, "the request is not HTTP")
         self.refuse(status, text)
+
+    def _answer(self, cycle: RequestResponseCycle, status: int, content_type: bytes, body: bytes) -> bool:
+        """Sends a whole answer at once; False when it has to be sent piece by piece.
+
+        One write instead of two, and one system call: a tenth of what a small request costs.
+        """
+        if self.flow.write_paused or cycle.response_started or cycle.disconnected:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        head = b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (self.fixed_headers, content_type, len(body))
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head + end + body)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -138,7 +138,9 @@ class Server:
     def _tick(self) -> None:
         """Sets the ``Date`` of the answers of this second."""
         if self._date_header:
-            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            date = formatdate(usegmt=True).encode()
+            self._state.default_headers = [(b"date", date)]
+            self._protocol.fixed_headers = b"date: %b\r\n" % date
 
 
 def _protocol(bounds: Bounds) -> type[BoundedProtocol]:

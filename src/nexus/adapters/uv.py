@@ -42,6 +42,7 @@ _OWN_TABLES = (
 )
 _FINDING = threading.Lock()
 _INSTALLING = threading.Lock()  # uv locks the interpreter's folder for an install, a dry one too, and polls it every 5 s
+_NOISE = re.compile(r"\s*(warning:|Using CPython|Resolved \d|Querying|hint: While the active Python)")
 _NO_SOLUTION = "No solution found when resolving dependencies"
 
 
@@ -235,11 +236,7 @@ def _packaged() -> str:
 
 def _reason(err: str) -> str:
     """uv's words without its progress lines and without its `error:` labels."""
-    lines = [
-        line
-        for line in err.splitlines()
-        if line.strip() and not re.match(r"\s*(warning:|Using CPython|Resolved \d|Querying)", line)
-    ]
+    lines = [line for line in err.splitlines() if line.strip() and not _NOISE.match(line)]
     text = "\n".join(lines)
     start = text.find("error:")
     text = text[start:] if start >= 0 else text

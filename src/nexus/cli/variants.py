@@ -25,7 +25,21 @@ _OFFLINE = click.option("--offline", is_flag=True, help="Use only what uv's cach
 _ROOT = click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
 
 
-@click.group(name="variants")
+class _Group(click.Group):
+    """Finds `explain` in its own module, when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["resolve", "check", "diff", "why", "matrix", "explain"]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name == "explain":
+            from nexus.cli.variants_explain import explain
+
+            return explain
+        return super().get_command(ctx, name)
+
+
+@click.group(name="variants", cls=_Group)
 def variants() -> None:
     """Dependency variants of a registry: ecosystem, candidate, product.
 
@@ -34,7 +48,7 @@ def variants() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Registry:
+class Registry:
     """What every command here starts from."""
 
     root: Path
@@ -50,9 +64,7 @@ class _Registry:
 @_ROOT
 @_TIME_LIMIT
 @_OFFLINE
-@click.pass_context
 def resolve(
-    ctx: click.Context,
     names: tuple[str, ...],
     upgrade: tuple[str, ...],
     dry_run: bool,
@@ -71,15 +83,14 @@ def resolve(
     from nexus.variants.ports import Resolution, Unsatisfiable
 
     names, renewed = _sort_upgrade(names, upgrade)
-    registry = _load(names, root, usable=True)
-    uv, place = _uv(time_limit, offline), str(registry.root.resolve())
+    registry = load(names, root, usable=True)
+    uv, place = uv_of(time_limit, offline), str(registry.root.resolve())
     output.note(f"resolving {', '.join(variant.name for variant in registry.chosen)} …")
     lock: str | None = None
     if registry.committed.locked:
         outcome = resolution.resolve_locked(registry.chosen, uv, place, upgrade=renewed, progress=output.note)
         if isinstance(outcome, Unsatisfiable):
-            ctx.exit(_no_solution({"the lock": outcome}))
-        assert not isinstance(outcome, Unsatisfiable)
+            sys.exit(_no_solution({"the lock": outcome}))
         lock, answers = outcome
     else:
         found = resolution.resolve(
@@ -87,7 +98,7 @@ def resolve(
         )
         answers = {name: answer for name, answer in found.items() if isinstance(answer, Resolution)}
         if len(answers) < len(found):
-            ctx.exit(_no_solution({name: answer for name, answer in found.items() if isinstance(answer, Unsatisfiable)}))
+            sys.exit(_no_solution({name: answer for name, answer in found.items() if isinstance(answer, Unsatisfiable)}))
     plan = resolution.plan(registry.declaration, answers, registry.committed, lock=lock)
     _print_plan(plan)
     if plan.files and not dry_run:
@@ -101,8 +112,7 @@ def resolve(
 @_TIME_LIMIT
 @_OFFLINE
 @output.output_option("table", "json", "yaml", "csv")
-@click.pass_context
-def check(ctx: click.Context, names: tuple[str, ...], root: Path | None, time_limit: float, offline: bool, fmt: str) -> None:
+def check(names: tuple[str, ...], root: Path | None, time_limit: float, offline: bool, fmt: str) -> None:
     """Check that committed pins are fresh and install, and that every package stands where it may.
 
     Exit 0 when nothing is wrong, 1 when there are errors (or something could not be checked).
@@ -111,12 +121,12 @@ def check(ctx: click.Context, names: tuple[str, ...], root: Path | None, time_li
     """
     from nexus.variants import checks
 
-    registry = _load(names, root)
-    uv = _uv(time_limit, offline)
-    tools = checks.Tools(resolver=uv, locker=uv, metadata=_index(registry.declaration))
+    registry = load(names, root)
+    uv = uv_of(time_limit, offline)
+    tools = checks.Tools(resolver=uv, locker=uv, metadata=index_of(registry.declaration))
     findings = checks.check(
         registry.declaration, registry.chosen, registry.committed, tools, root=str(registry.root.resolve()),
-        members=_members(registry.root), progress=output.note,
+        members=members_of(registry.root), progress=output.note,
     )  # fmt: skip
     errors = sum(finding.severity == "error" for finding in findings)
     if fmt == "table":
@@ -126,7 +136,7 @@ def check(ctx: click.Context, names: tuple[str, ...], root: Path | None, time_li
     else:
         columns = ("file", "line", "column", "severity", "code", "message", "hint")
         output.emit([{name: getattr(finding, name) for name in columns} for finding in findings], fmt, columns)
-    ctx.exit(1 if errors else 0)
+    sys.exit(1 if errors else 0)
 
 
 @variants.command()
@@ -158,8 +168,7 @@ def diff(before: str, after: str, names: tuple[str, ...], root: Path | None, fmt
 @click.argument("names", metavar="[VARIANT]... [ROOT]", nargs=-1)
 @_ROOT
 @output.output_option()
-@click.pass_context
-def why(ctx: click.Context, package: str, names: tuple[str, ...], root: Path | None, fmt: str) -> None:
+def why(package: str, names: tuple[str, ...], root: Path | None, fmt: str) -> None:
     """Every chain that brings PACKAGE into a variant. Exit 1 when no variant has it.
 
     Example: nexus variants why markupsafe ecosystem
@@ -168,13 +177,13 @@ def why(ctx: click.Context, package: str, names: tuple[str, ...], root: Path | N
 
     from nexus.variants import graph, views
 
-    registry = _load(names, root)
+    registry = load(names, root)
     wanted = canonicalize_name(package)
     rows, complete = views.chains(wanted, [variant.name for variant in registry.chosen], registry.committed)
     output.emit(rows, fmt, empty=f"no variant contains `{wanted}`")
     if not complete:
         output.note(f"only the first {graph.MAX_CHAINS} chains of each variant are shown")
-    ctx.exit(0 if rows else 1)
+    sys.exit(0 if rows else 1)
 
 
 @variants.command()
@@ -189,7 +198,7 @@ def matrix(names: tuple[str, ...], root: Path | None, members: bool, fmt: str) -
     """
     from nexus.variants import views
 
-    registry = _load(names, root)
+    registry = load(names, root)
     chosen = [variant.name for variant in registry.chosen]
     rows = views.matrix(registry.declaration, registry.committed, chosen, members=members)
     output.emit(rows, fmt, ["package", *chosen], empty="nothing is pinned")
@@ -229,7 +238,7 @@ def _sort_upgrade(names: tuple[str, ...], upgrade: tuple[str, ...]) -> tuple[tup
     return names, None if everything else tuple(packages)
 
 
-def _load(names: Sequence[str], root: Path | None, *, usable: bool = False) -> _Registry:
+def load(names: Sequence[str], root: Path | None, *, usable: bool = False) -> Registry:
     """The registry, its declaration and pins. Findings are printed; with *usable*, errors among them end the command."""
     from nexus.adapters import history
     from nexus.kernel.errors import InvalidInput
@@ -249,7 +258,7 @@ def _load(names: Sequence[str], root: Path | None, *, usable: bool = False) -> _
         raise InvalidInput(
             "the variants cannot be resolved as they are declared", hint="mend the findings above in `pyproject.toml`"
         )
-    return _Registry(root=place, declaration=declaration, committed=committed, chosen=resolution.select(declaration, wanted))
+    return Registry(root=place, declaration=declaration, committed=committed, chosen=resolution.select(declaration, wanted))
 
 
 def _paths() -> tuple[str, ...]:
@@ -285,7 +294,7 @@ def _place(root: Path | None) -> Path:
     return place
 
 
-def _members(root: Path) -> frozenset[str] | None:
+def members_of(root: Path) -> frozenset[str] | None:
     """The names of the registered packages; None in a registry that has none."""
     from packaging.utils import canonicalize_name
 
@@ -293,13 +302,13 @@ def _members(root: Path) -> frozenset[str] | None:
     return names or None
 
 
-def _uv(time_limit: float, offline: bool) -> Uv:
+def uv_of(time_limit: float, offline: bool) -> Uv:
     from nexus.adapters.uv import Uv
 
     return Uv(time_limit_s=time_limit, offline=offline)
 
 
-def _index(declaration: Declaration) -> Any:
+def index_of(declaration: Declaration) -> Any:
     import platformdirs
 
     from nexus.adapters.packageindex import PackageIndex

@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from nexus.kernel.documents import Finding
 from nexus.kernel.errors import NexusError
-from nexus.variants import classes, graph, pins, resolution
+from nexus.variants import classes, graph, pins, resolution, rules
 from nexus.variants.model import FILE, WITH_ENGINE, Asked, Declaration, Variant
 from nexus.variants.pins import Pin
 from nexus.variants.ports import Locker, PackageMetadata, Resolver, Unsatisfiable
@@ -70,10 +70,8 @@ def unchecked(error: NexusError, file: str = FILE, line: int = 0) -> Finding:
 
 def weigh(findings: Iterable[Finding], declaration: Declaration) -> tuple[Finding, ...]:
     """The findings once each, with the registry's own severities (`off` drops one), by file and line."""
-    kept = dict.fromkeys(
-        replace(finding, severity=declaration.rules.severities.get(finding.code, finding.severity)) for finding in findings
-    )  # fmt: skip
-    return tuple(sorted((one for one in kept if one.severity != "off"), key=lambda one: (one.file, one.line, one.column, one.code)))
+    kept = rules.graded(findings, declaration.rules.severities)
+    return tuple(sorted(kept, key=lambda one: (one.file, one.line, one.column, one.code)))
 
 
 def check_files(variant: Variant, committed: Committed) -> list[Finding]:
@@ -234,9 +232,9 @@ def check_classes(
     """Every member stands where its class allows it to, by the metadata of the version that is pinned."""
     findings: list[Finding] = []
     standings = []
-    rules = declaration.rules
+    said = declaration.rules
     for asked in {asked.name: asked for asked in variant.requirements if members is None or asked.name in members}.values():
-        if asked.name == rules.engine:
+        if asked.name == said.engine:
             continue
         pin = next((pin for pin in committed.of(variant.name) if pin.name == asked.name), None)
         try:
@@ -258,13 +256,13 @@ def standing_of(
     declaration: Declaration, asked: Asked, pin: Pin | None, held: Sequence[Pin], metadata: PackageMetadata
 ) -> classes.Standing | None:  # fmt: skip
     """The class of one member. Raises MetadataUnavailable. None: only its graph is known, and that does not decide."""
-    rules = declaration.rules
+    said = declaration.rules
     if pin is not None and pin.version:
-        return classes.classify(metadata.metadata(asked.name, pin.version), rules.engine, rules.targets)
+        return classes.classify(metadata.metadata(asked.name, pin.version), said.engine, said.targets)
     if pin is None and not asked.url and asked.name not in (declaration.uv.get("sources") or {}):
         version = asked.pinned or _newest(metadata, asked)
-        return classes.classify(metadata.metadata(asked.name, version), rules.engine, rules.targets)
-    if any(one.name == rules.engine and asked.name in one.via for one in held):
+        return classes.classify(metadata.metadata(asked.name, version), said.engine, said.targets)
+    if any(one.name == said.engine and asked.name in one.via for one in held):
         kind = classes.PackageClass.AGNOSTIC if asked.extras else classes.PackageClass.DEPENDENT
         return classes.Standing(package=asked.name, version=pin.shown if pin else "", kind=kind, extras=tuple(sorted(asked.extras)))
     return None

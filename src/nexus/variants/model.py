@@ -18,6 +18,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from nexus.catalog import rulebook
 from nexus.kernel.documents import Finding
 from nexus.variants.ports import Target
 
@@ -261,8 +262,16 @@ class _Reader:
         return tuple(Target(python=python, platform=platform) for python in pythons for platform in platforms)
 
     def _severities(self) -> dict[str, str]:
-        table = self._table(self.nexus, "severity", "tool.nexus.severity")
-        return {code: value for code, value in table.items() if isinstance(value, str)}
+        """The severities this registry gives rules; names and codes of other slices are theirs to check."""
+        found = {}
+        for code, value in self._table(self.nexus, "rules", "tool.nexus.rules").items():
+            if value in rulebook.SEVERITIES:
+                found[code] = value
+            elif code.startswith("NX-V"):
+                message = f"the severity of `{code}` cannot be `{_clip(value)}`"
+                line = self._key_line("tool.nexus.rules", code)
+                self._add("NX-V05", message, line=line, hint="write `error`, `warning` or `off`")
+        return found
 
     def _list(self, key: str, default: list[str]) -> list[str]:
         value = self.nexus.get(key, default)

@@ -1,0 +1,96 @@
+"""``nexus variants explain``: why a variant does not resolve, what was tried, and whose change it was."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nexus.cli import output, variants
+
+if TYPE_CHECKING:
+    from nexus.variants.conflicts import Answerable
+    from nexus.variants.explanation import Explanation
+
+
+@click.command()
+@click.argument("names", metavar="[VARIANT]... [ROOT]", nargs=-1)
+@click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
+@click.option("--budget", type=click.FloatRange(1, 3600), default=90.0, show_default=True, help="Seconds for all questions.")
+@click.option("--svg", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of the chains.")
+@click.option("--offline", is_flag=True, help="Use only what uv's cache holds.")
+@output.output_option("text", "json", "yaml")
+def explain(
+    names: tuple[str, ...], root: Path | None, budget: float, picture: Path | None, offline: bool, fmt: str
+) -> None:  # fmt: skip
+    """Find the smallest set of requirements that conflict, and try solutions for real.
+
+    Exit 0 when every variant asked for resolves, 1 when one does not.
+
+    Example: nexus variants explain ecosystem --svg conflict.svg
+    """
+    from nexus.adapters import history
+    from nexus.kernel.clock import SystemClock
+    from nexus.variants import explanation
+    from nexus.variants.conflicts import Solver
+
+    registry = variants.load(names, root, usable=True)
+    known = explanation.Registry(
+        declaration=registry.declaration, committed=registry.committed, root=str(registry.root.resolve()),
+        members=variants.members_of(registry.root), answerable=answerable(registry.root),
+    )  # fmt: skip
+    index, git = variants.index_of(registry.declaration), history.GitHistory(registry.root)
+    found = []
+    for variant in registry.chosen:
+        output.note(f"resolving {variant.name} …")
+        solver = Solver(variants.uv_of(budget, offline), monotonic=SystemClock().monotonic, budget_s=budget)
+        one = explanation.explain(known, variant.name, solver, git, index, progress=output.note)
+        if one is None:
+            output.note(f"{variant.name} resolves")
+        else:
+            found.append(one)
+    _print(found, fmt)
+    if picture is not None and found:
+        _draw(found, picture)
+    sys.exit(1 if found else 0)
+
+
+def answerable(root: Path) -> dict[str, Answerable]:
+    """Owners and models of each registered package, by normalised name; what is not readable is left out."""
+    from packaging.utils import canonicalize_name
+
+    from nexus.catalog import manifests
+    from nexus.variants.conflicts import Answerable
+
+    found = {}
+    for place in sorted((root / "packages").glob("*/nexus.yaml")):
+        package = manifests.read_package(str(place.relative_to(root)), place.read_bytes())
+        models = [
+            manifests.read_model(str(path), path.read_bytes()).id for path in sorted(place.parent.glob("models/*/model.yaml"))
+        ]
+        owners = tuple(owner.removeprefix("@") for owner in package.owners)
+        name = canonicalize_name(package.name or place.parent.name)
+        found[name] = Answerable(owners=owners, models=tuple(model for model in models if model))
+    return {str(name): value for name, value in found.items()}
+
+
+def _print(found: list[Explanation], fmt: str) -> None:
+    from nexus.variants import explanation
+
+    if fmt != "text":
+        sys.stdout.write(output.render([explanation.data(one) for one in found], fmt))
+        return
+    for one in found:
+        sys.stdout.write("".join(character for character in explanation.text(one) if character.isprintable() or character == "\n"))
+
+
+def _draw(found: list[Explanation], path: Path) -> None:
+    from nexus.adapters import history
+    from nexus.variants import picture
+
+    for number, one in enumerate(found):
+        place = path if number == 0 else path.with_stem(f"{path.stem}-{one.conflict.variant}")
+        history.write_texts(place.parent, {place.name: picture.svg(one.conflict)})
+        output.note(f"wrote {place}")

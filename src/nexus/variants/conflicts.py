@@ -1,0 +1,185 @@
+"""Why a variant does not resolve: the smallest set of its requirements that conflict, and the chain from each to where they meet.
+
+The set is found by deletion: a requirement stays only when the rest resolves without it, each answer asked of the resolver for
+real and remembered, all within a time budget. What to do about it is `solutions`; whose change it was is `suspects`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nexus.variants import graph, proof, resolution
+from nexus.variants.model import Asked, Declaration, Variant
+from nexus.variants.ports import Problem, Resolution, Resolver, Unsatisfiable
+
+Answer = Resolution | Unsatisfiable
+
+
+class OutOfTime(Exception):
+    """The budget for questions is used up."""
+
+
+class Solver:
+    """Asks the resolver within a budget of seconds and remembers every answer. Safe to call from several threads."""
+
+    def __init__(self, resolver: Resolver, *, monotonic: Callable[[], float], budget_s: float) -> None:
+        self._resolver, self._monotonic = resolver, monotonic
+        self._started, self._budget_s = monotonic(), budget_s
+        self._answers: dict[str, Answer] = {}
+        self._lock = threading.Lock()
+        self.questions = 0
+
+    @property
+    def spent_s(self) -> float:
+        return self._monotonic() - self._started
+
+    def ask(self, problem: Problem) -> Answer:
+        """The answer, old or new. Raises OutOfTime and ResolverUnavailable."""
+        key = problem.key()
+        with self._lock:
+            if key in self._answers:
+                return self._answers[key]
+            if self.spent_s > self._budget_s:
+                raise OutOfTime
+            self.questions += 1
+        answer = self._resolver.resolve(problem)
+        with self._lock:
+            self._answers[key] = answer
+        return answer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answerable:
+    """Who answers for a package, and which models stand on it."""
+
+    owners: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One link of a chain: *package* (with the versions meant) needs *needs*."""
+
+    package: str
+    needs: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One requirement of the conflicting set, and how it comes to the contested package."""
+
+    asked: Asked
+    chain: tuple[Step, ...] = ()
+    owners: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    member: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conflict:
+    """The smallest conflicting set. ``smallest`` is False when time ran out before every requirement was tried."""
+
+    variant: str
+    sides: tuple[Side, ...]
+    contested: str = ""  # the package on which the sides cannot agree; empty when the proof does not tell
+    proof: str = ""
+    smallest: bool = True
+    others: tuple[str, ...] = field(default=())  # requirements of the variant that have no part in it
+
+
+def find(
+    declaration: Declaration, variant: Variant, solver: Solver, *,
+    root: str = "", members: frozenset[str] | None = None, answerable: Mapping[str, Answerable] | None = None,
+) -> Conflict | None:  # fmt: skip
+    """The conflict of a variant; None when it resolves. Raises ResolverUnavailable."""
+
+    def solve(asked: Iterable[Asked]) -> Answer:
+        return solver.ask(resolution.question(declaration, [one.text for one in asked], root=root))
+
+    whole = tuple(dict.fromkeys(variant.requirements))
+    first = solve(whole)
+    if isinstance(first, Resolution):
+        return None
+    core, text, smallest = _smallest(whole, first, solve, declaration.name)
+    contested, chains = _chains(core, text, declaration.name, solve)
+    answers = answerable or {}
+    sides = tuple(
+        Side(asked=one, chain=chains.get(one, ()), owners=answers.get(one.name, Answerable()).owners,
+             models=answers.get(one.name, Answerable()).models, member=members is None or one.name in members)
+        for one in core
+    )  # fmt: skip
+    others = tuple(one.text for one in whole if one not in core)
+    return Conflict(variant=variant.name, sides=sides, contested=contested, proof=text, smallest=smallest, others=others)
+
+
+def _smallest(
+    whole: tuple[Asked, ...], first: Unsatisfiable, solve: Callable[[Iterable[Asked]], Answer], root: str
+) -> tuple[tuple[Asked, ...], str, bool]:  # fmt: skip
+    """A set of requirements of which none can go, its proof, and whether that was shown for each of them."""
+    text, core = first.proof, whole
+    named = {proof.name_of(word) for word in first.proof.replace("`", " ").split()}
+    likely = tuple(one for one in whole if one.name in named)
+    try:
+        if likely and len(likely) < len(whole) and isinstance(answer := solve(likely), Unsatisfiable):
+            core, text = likely, answer.proof
+        for one in core:
+            rest = tuple(other for other in core if other is not one)
+            if rest and isinstance(answer := solve(rest), Unsatisfiable):
+                core, text = rest, answer.proof
+    except OutOfTime:
+        return core, text, False
+    return core, text, True
+
+
+def _chains(
+    core: Sequence[Asked], text: str, root: str, solve: Callable[[Iterable[Asked]], Answer]
+) -> tuple[str, dict[Asked, tuple[Step, ...]]]:  # fmt: skip
+    """The contested package and the chain of each side to it: from the proof, else from each side resolved alone."""
+    edges = {edge.names: edge for edge in proof.edges(text, root)}
+    links: dict[str, list[str]] = {}
+    for above, below in edges:
+        links.setdefault(above, []).append(below)
+    points = proof.meeting_points(links, [one.name for one in core])
+    contested = points[0] if points else core[0].name if len(core) == 1 else ""
+    found: dict[Asked, tuple[Step, ...]] = {}
+    for one in core:
+        path = proof.reachable(links, one.name).get(contested, ())
+        found[one] = tuple(
+            Step(package=edges[pair].package, needs=edges[pair].needs) for pair in itertools.pairwise(path)
+        )  # fmt: skip
+    if contested and all(found[one] or one.name == contested for one in core):
+        return contested, found
+    return _alone(core, contested, found, solve)
+
+
+def _alone(
+    core: Sequence[Asked], contested: str, found: dict[Asked, tuple[Step, ...]], solve: Callable[[Iterable[Asked]], Answer]
+) -> tuple[str, dict[Asked, tuple[Step, ...]]]:  # fmt: skip
+    """Chains from the graph of each side resolved by itself, to *contested* or to the package that two sides pin differently."""
+    held = {}
+    try:
+        for one in core:
+            answer = solve([one])
+            if isinstance(answer, Resolution):
+                held[one] = answer.pins
+    except OutOfTime:
+        return contested, found
+    if not contested:
+        versions: dict[str, set[str]] = {}
+        for pins in held.values():
+            for pin in pins:
+                versions.setdefault(pin.name, set()).add(pin.shown)
+        differ = sorted(name for name, seen in versions.items() if len(seen) > 1)
+        contested = differ[0] if differ else ""
+    for one, pins in held.items():
+        chain = next(iter(graph.chains(pins, contested).chains), None) if contested else None
+        if chain is not None and not found[one]:
+            shown = {pin.name: pin.shown for pin in pins}
+            found[one] = tuple(
+                Step(package=f"{above} {shown.get(above, '')}", needs=f"{below} {shown.get(below, '')}")
+                for above, below in itertools.pairwise(chain.packages)
+            )
+    return contested, found

@@ -1,0 +1,285 @@
+"""Solutions to a conflict, each resolved for real: relax a bound, another version, override, another variant, leave one out.
+
+A solution is a set of edits of the declaration and the questions it leads to; trying it says whether all of them have an
+answer and what would change against the committed pins. One that breaks a rule of the variants is named, and not tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from packaging.requirements import Requirement
+from packaging.specifiers import Specifier, SpecifierSet
+
+from nexus.kernel.errors import NexusError
+from nexus.variants import graph, proof, resolution
+from nexus.variants.classes import PackageClass, Standing
+from nexus.variants.conflicts import Conflict, OutOfTime, Side, Solver
+from nexus.variants.model import WITH_ENGINE, Asked, Declaration, Variant
+from nexus.variants.pins import Pin
+from nexus.variants.ports import Resolution
+from nexus.variants.resolution import Committed
+
+_WORKERS = 2
+_MAX_TRIED = 24
+
+
+class Kind(StrEnum):
+    """What a solution does, from the smallest intervention to the largest."""
+
+    RELAX = "relax"
+    VERSION = "version"
+    OVERRIDE = "override"
+    MOVE = "move"
+    LEAVE_OUT = "leave-out"
+
+
+class Outcome(StrEnum):
+    WORKS = "works"
+    FAILS = "fails"
+    REFUSED = "refused"  # a rule of the variants forbids it
+    UNTRIED = "untried"  # time ran out, or the index did not answer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """One line of the declaration to change. ``before`` empty: the line is new; ``after`` empty: it goes."""
+
+    variant: str
+    before: str
+    after: str
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Solution:
+    """Something to try: in words, as edits, and as requirements by variant."""
+
+    kind: Kind
+    text: str
+    edits: tuple[Edit, ...]
+    questions: tuple[tuple[str, tuple[str, ...]], ...]  # variant, its requirements
+    overrides: tuple[str, ...] = ()
+    refused: str = ""
+    package: str = ""  # whose version the solution lets move
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """A solution and what came of it."""
+
+    solution: Solution
+    outcome: Outcome
+    reason: str = ""
+    changes: tuple[tuple[str, graph.Change], ...] = ()  # variant, change against the committed pins
+    found: str = ""  # the version it came to, for a solution that lets a package move
+
+
+def propose(
+    declaration: Declaration,
+    conflict: Conflict,
+    standings: Mapping[str, Standing] | None = None,
+    members: frozenset[str] | None = None,
+) -> tuple[Solution, ...]:
+    """Every solution worth trying for the conflict, small interventions first, once each."""
+    variant = declaration.variants[conflict.variant]
+    found: list[Solution] = []
+    for side in conflict.sides:
+        found += _relaxed(declaration, variant, side.asked)
+        found += _any_version(declaration, variant, side.asked)
+        found += _left_out(declaration, variant, side.asked)
+        if members is None or side.asked.name in members:
+            found += _moved(declaration, variant, side.asked, (standings or {}).get(side.asked.name))
+    found += _overridden(variant, conflict)
+    once = {(solution.questions, solution.overrides): solution for solution in reversed(found)}
+    order = list(Kind)
+    return tuple(sorted(once.values(), key=lambda solution: (order.index(solution.kind), found.index(solution))))[:_MAX_TRIED]
+
+
+def try_all(
+    declaration: Declaration, solutions: Sequence[Solution], solver: Solver, committed: Committed, *,
+    root: str = "", progress: Callable[[str], None] | None = None,
+) -> tuple[Tried, ...]:  # fmt: skip
+    """What came of each solution: those that work first, then by how little they intervene and change."""
+
+    def one(solution: Solution) -> Tried:
+        tried = _try(declaration, solution, solver, committed, root)
+        if progress is not None:
+            progress(f"{tried.outcome}: {solution.text}")
+        return tried
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        tried = list(pool.map(one, solutions))
+    outcomes, kinds = list(Outcome), list(Kind)
+    return tuple(sorted(tried, key=lambda item: (outcomes.index(item.outcome), kinds.index(item.solution.kind), len(item.changes))))
+
+
+def _try(declaration: Declaration, solution: Solution, solver: Solver, committed: Committed, root: str) -> Tried:
+    if solution.refused:
+        return Tried(solution=solution, outcome=Outcome.REFUSED, reason=solution.refused)
+    changes: list[tuple[str, graph.Change]] = []
+    moved = ""
+    for name, requirements in solution.questions:
+        held = committed.of(name)
+        question = resolution.question(declaration, requirements, root=root, preferences=held, overrides=solution.overrides)
+        try:
+            answer = solver.ask(question)
+        except OutOfTime:
+            return Tried(solution=solution, outcome=Outcome.UNTRIED, reason="the time budget ran out")
+        except NexusError as error:
+            return Tried(solution=solution, outcome=Outcome.UNTRIED, reason=error.message)
+        if not isinstance(answer, Resolution):
+            return Tried(solution=solution, outcome=Outcome.FAILS, reason=f"`{name}`: {_first_line(answer.proof)}")
+        changes += [(name, change) for change in graph.compare(held, answer.pins)]
+        moved = moved or _version(answer.pins, solution.package)
+    return Tried(solution=_settled(solution, moved), outcome=Outcome.WORKS, changes=tuple(changes), found=moved)
+
+
+def _settled(solution: Solution, found: str) -> Solution:
+    """The edit as it should be written now that the version is known: a freed pin pins it, a freed lower bound starts at it."""
+
+    def settle(edit: Edit) -> Edit:
+        if not found or not edit.before or not edit.after:
+            return edit
+        if "==" in edit.before:
+            return replace(edit, after=f"{edit.after}=={found}")
+        started = any(mark in edit.before for mark in (">", "~="))
+        return replace(edit, after=_bounded(edit.after, found)) if started and ">" not in edit.after else edit
+
+    return replace(solution, edits=tuple(settle(edit) for edit in solution.edits))
+
+
+def _bounded(text: str, version: str) -> str:
+    """``name<4`` and 3.1 → ``name>=3.1,<4``."""
+    requirement = Requirement(text)
+    requirement.specifier &= SpecifierSet(f">={version}")
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    bounds = ",".join(sorted((str(bound) for bound in requirement.specifier), reverse=True))
+    return f"{requirement.name}{extras}{bounds}"
+
+
+def _version(pins: Iterable[Pin], package: str) -> str:
+    return next((pin.shown for pin in pins if pin.name == package), "")
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+# ── proposals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _relaxed(declaration: Declaration, variant: Variant, asked: Asked) -> Iterator[Solution]:
+    """Without its upper bound, and without its lower one. An exact pin is `_any_version`'s to free."""
+    bounds = list(SpecifierSet(asked.specifier))
+    if asked.url or any(bound.operator in ("==", "===") for bound in bounds):
+        return
+    for operators, word in ((("<", "<=", "~="), "upper"), ((">", ">=", "~="), "lower")):
+        left = [bound for bound in bounds if bound.operator not in operators]
+        if "~=" in operators and word == "upper":
+            left += [Specifier(f">={bound.version}") for bound in bounds if bound.operator == "~="]
+        if len(left) == len(bounds) and set(left) == set(bounds):
+            continue
+        after = _written(asked, ",".join(sorted(str(bound) for bound in left)))
+        yield _replaced(declaration, variant, asked, after, Kind.RELAX, f"drop the {word} bound of `{asked.text}`: `{after}`")
+
+
+def _any_version(declaration: Declaration, variant: Variant, asked: Asked) -> Iterator[Solution]:
+    if asked.specifier:
+        after = _written(asked, "")
+        yield _replaced(declaration, variant, asked, after, Kind.VERSION, f"take another version of `{asked.name}`")
+
+
+def _replaced(declaration: Declaration, variant: Variant, asked: Asked, after: str, kind: Kind, text: str) -> Solution:
+    requirements = tuple(after if one == asked else one.text for one in variant.requirements)
+    refused = ""
+    if variant.name == "product" and asked.name == declaration.rules.engine:
+        refused = f"`product` stays on its pin of `{asked.name}`"
+    edit = Edit(variant=variant.name, before=asked.text, after=after, line=asked.line)
+    return Solution(
+        kind=kind, text=text, edits=(edit,), questions=((variant.name, requirements),), refused=refused, package=asked.name
+    )
+
+
+def _left_out(declaration: Declaration, variant: Variant, asked: Asked) -> Iterator[Solution]:
+    refused = ""
+    if asked.name == declaration.rules.engine and variant.name in WITH_ENGINE:
+        refused = f"`{variant.name}` must contain `{asked.name}`"
+    edit = Edit(variant=variant.name, before=asked.text, after="", line=asked.line)
+    yield Solution(
+        kind=Kind.LEAVE_OUT, text=f"leave `{asked.name}` out of `{variant.name}`", edits=(edit,), refused=refused,
+        questions=((variant.name, _without(variant, asked)),),
+    )  # fmt: skip
+
+
+def _moved(declaration: Declaration, variant: Variant, asked: Asked, standing: Standing | None) -> Iterator[Solution]:
+    """To each other variant that does not have it; its class decides whether it may stand there, and with which extra."""
+    if asked.name == declaration.rules.engine:
+        return
+    for name, other in declaration.variants.items():
+        if name == variant.name or other.of(asked.name):
+            continue
+        refused, text = _placed(asked, name, standing, declaration.rules.engine)
+        gone = Edit(variant=variant.name, before=asked.text, after="", line=asked.line)
+        new = Edit(variant=name, before="", after=text, line=other.line)
+        kept = tuple(one.text for one in other.requirements)
+        yield Solution(
+            kind=Kind.MOVE, text=f"move `{asked.name}` from `{variant.name}` to `{name}`", edits=(gone, new), refused=refused,
+            questions=((variant.name, _without(variant, asked)), (name, (*kept, text))),
+        )  # fmt: skip
+
+
+def _placed(asked: Asked, name: str, standing: Standing | None, engine: str) -> tuple[str, str]:
+    """Why the package may not stand in the variant (or empty), and how it is written there."""
+    if standing is None:
+        return "", asked.text
+    with_engine = name in WITH_ENGINE
+    if with_engine and standing.kind is PackageClass.ECOSYSTEM_ONLY:
+        return f"`{asked.name}` never asks for `{engine}` (ecosystem-only)", asked.text
+    if not with_engine and standing.kind is PackageClass.DEPENDENT:
+        return f"`{asked.name}` always needs `{engine}` (engine-dependent)", asked.text
+    if standing.kind is not PackageClass.AGNOSTIC:
+        return "", asked.text
+    extras = (asked.extras | {standing.extras[0]}) if with_engine else asked.extras - set(standing.extras)
+    return "", _written(replace(asked, extras=frozenset(extras)), asked.specifier)
+
+
+def _overridden(variant: Variant, conflict: Conflict) -> Iterator[Solution]:
+    """As if the owner of the package before the contested one had relaxed its bound: shows what a release of it would mend."""
+    requirements = tuple(one.text for one in variant.requirements)
+    for side in conflict.sides:
+        if not side.chain:
+            continue
+        wanted = _others_demand(conflict, side)
+        parent = proof.name_of(side.chain[-1].package)
+        text = f'ask the owner of `{parent}` to allow `{wanted}` (until then: `[tool.uv] override-dependencies = ["{wanted}"]`)'
+        yield Solution(
+            kind=Kind.OVERRIDE,
+            text=text,
+            edits=(),
+            questions=((variant.name, requirements),),
+            overrides=(wanted,),
+            package=conflict.contested,
+        )
+
+
+def _others_demand(conflict: Conflict, side: Side) -> str:
+    """What the other sides ask of the contested package."""
+    for other in conflict.sides:
+        if other is not side:
+            demand = other.chain[-1].needs if other.chain else other.asked.text
+            if proof.name_of(demand) == conflict.contested and not any(mark in demand for mark in " |"):
+                return demand
+    return conflict.contested
+
+
+def _without(variant: Variant, asked: Asked) -> tuple[str, ...]:
+    return tuple(one.text for one in variant.requirements if one != asked)
+
+
+def _written(asked: Asked, specifier: str) -> str:
+    extras = f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
+    return f"{asked.name}{extras}{specifier}"

@@ -120,6 +120,18 @@ async def test_many_are_submitted_in_order(service: FakeService, client: NexusCl
     assert [service.runs[run.id]["envelope"]["algorithmParameters"]["n"] for run in runs] == list(range(50))
 
 
+async def test_a_batch_that_broke_off_is_completed_by_repeating_it(service: FakeService, client: NexusClient) -> None:
+    """The first refusal comes through as itself; the same call under its key submits only what is missing."""
+    payloads = [{"n": n} for n in range(6)]
+    service.faults.extend([None, None, web.Response(status=400, text="no")])
+    with pytest.raises(InvalidInput, match="no"):
+        await client.submit_many("solve", payloads, concurrency=1, idempotency_key="batch")
+    assert len(service.runs) < 6
+    runs = await client.submit_many("solve", payloads, concurrency=1, idempotency_key="batch")
+    assert sorted(service.runs) == sorted(run.id for run in runs)
+    assert len(service.runs) == 6
+
+
 async def test_retry_after_is_kept(service: FakeService, client: NexusClient) -> None:
     """A service that asks for a pause is not asked again before it."""
     service.faults.append(web.Response(status=429, text="full", headers={"retry-after": "0.4"}))

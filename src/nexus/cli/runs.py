@@ -189,7 +189,12 @@ def _wait(service: Service, ref: RunRef, timeout: float | None, fmt: str) -> Non
             f"stopped waiting; run {ref} goes on\nnexus runs wait {ref}      waits again\nnexus runs cancel {ref}    ends it"
         )
         sys.exit(_INTERRUPTED)
-    output.emit_one(runs_views.outcome(result), fmt)
+    if fmt == "table":
+        output.emit_one({"run": str(ref), "stage": result.stage, "cause": result.message}, fmt)
+        if result.result_uri:
+            output.note(f"nexus runs result {ref}    reads its result")
+    else:
+        output.emit_one(runs_views.outcome(result), fmt)
     sys.exit(0 if result.ok else 1)
 
 

@@ -47,7 +47,7 @@ def error_of(status: int, body: bytes, retry_after_s: float | None = None) -> er
         return RefusedManifests(said.message, hint=said.hint, findings=tuple(said.findings))
     kind = _LEAVES.get(said.code) or _branch(status)
     message = said.message or f"the service answered {status}"
-    hint = said.hint or _HINTS.get(status, "")
+    hint = _HOW_TO_LOGIN if status == 401 else said.hint  # the service speaks of headers, a user of this client has options
     extra: dict[str, Any] = {"retry_after_s": retry_after_s or 1.0} if issubclass(kind, errors.Busy) else {}
     error = kind(message, hint=hint, **extra)
     if said.code and said.code != kind.code:
@@ -80,7 +80,4 @@ def _classes() -> list[type[errors.NexusError]]:
 
 _LEAVES = {kind.code: kind for kind in _classes()}
 _BRANCHES = {kind.status: kind for kind in _classes() if kind.__bases__ == (errors.NexusError,)}
-_HINTS = {
-    401: "give a token with --token or NEXUS__TOKEN; `nexus tokens create NAME --scope submit --scope read` makes one",
-    403: "the token given does not allow this: `nexus tokens create` makes one with other scopes",
-}
+_HOW_TO_LOGIN = "give a token with --token or NEXUS__TOKEN; `nexus tokens create NAME --scope submit --scope read` makes one"

@@ -107,17 +107,32 @@ class NexusClient:
         return RunRef(algorithm, created.requestId)
 
     async def submit_many(
-        self, algorithm: str, parameters: Iterable[Any], *, tag: str | None = None, parent: Ref | None = None, concurrency: int = 16
+        self,
+        algorithm: str,
+        parameters: Iterable[Any],
+        *,
+        tag: str | None = None,
+        parent: Ref | None = None,
+        concurrency: int = 16,
+        idempotency_key: str | None = None,
     ) -> list[RunRef]:
-        """One run for each of *parameters*, in their order; at most *concurrency* requests at a time."""
+        """One run for each of *parameters*, in their order; at most *concurrency* requests at a time.
+
+        The first error ends it; what was accepted by then goes on. With an *idempotency_key* (each item gets its own from it,
+        by its place) the same call can be made again and submits only what is missing.
+        """
         gate = asyncio.Semaphore(concurrency)
 
-        async def one(item: Any) -> RunRef:
+        async def one(place: int, item: Any) -> RunRef:
+            key = f"{idempotency_key}:{place}" if idempotency_key else None
             async with gate:
-                return await self.submit(algorithm, item, tag=tag, parent=parent)
+                return await self.submit(algorithm, item, tag=tag, parent=parent, idempotency_key=key)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(item)) for item in parameters]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(place, item)) for place, item in enumerate(parameters)]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
     async def cancel(self, ref: Ref, *, reason: str = "", policy: Policy = "Background", initiator: str = "") -> None:

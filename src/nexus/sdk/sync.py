@@ -74,9 +74,20 @@ class Nexus:
         )
 
     def submit_many(
-        self, algorithm: str, parameters: Iterable[Any], *, tag: str | None = None, parent: Ref | None = None, concurrency: int = 16
+        self,
+        algorithm: str,
+        parameters: Iterable[Any],
+        *,
+        tag: str | None = None,
+        parent: Ref | None = None,
+        concurrency: int = 16,
+        idempotency_key: str | None = None,
     ) -> list[RunRef]:
-        return self._call(self._client.submit_many(algorithm, parameters, tag=tag, parent=parent, concurrency=concurrency))
+        return self._call(
+            self._client.submit_many(
+                algorithm, parameters, tag=tag, parent=parent, concurrency=concurrency, idempotency_key=idempotency_key
+            )
+        )
 
     def cancel(self, ref: Ref, *, reason: str = "", policy: Policy = "Background", initiator: str = "") -> None:
         self._call(self._client.cancel(ref, reason=reason, policy=policy, initiator=initiator))

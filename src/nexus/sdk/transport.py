@@ -159,8 +159,11 @@ class Transport:
             asked: float | None = None
             try:
                 return await attempt()
-            except (aiohttp.ClientSSLError, aiohttp.InvalidURL) as error:
-                raise self._unreachable(error) from error
+            except aiohttp.ClientSSLError as error:
+                raise ServiceUnreachable(
+                    f"`{self.server}` cannot be trusted: {error}",
+                    hint="SSL_CERT_FILE names a file with the certificates to trust, such as the service's own",
+                ) from error
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 failure: NexusError = self._unreachable(error)
                 failure.__cause__ = error

@@ -1,14 +1,14 @@
 """YAML that knows where it stands.
 
 Two readings (``stack.md`` 7): :func:`load` is fast, refuses duplicate keys, and gives plain values; only where a check has
-something to say does :func:`locate` read the text again with a parser that keeps marks, to find the line and column of a
+something to say does :class:`Positions` read the text again with a parser that keeps marks, to find the line and column of a
 path such as ``("spec", "args", 0)``. Aliases that explode, tabs, wrong encodings and oversized files are findings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,12 @@ Path = tuple[str | int, ...]
 MAX_BYTES = 1024 * 1024  # a manifest is written by hand; ten times this is a mistake
 MAX_DEPTH = 64
 _MAX_ALIASES = 64
+_MAX_EXPANDED = 100_000  # nodes of a document once its aliases are written out
+_LONGEST_SHOWN = 80
+_SHALLOW_CHARACTERS = 2000
 _POSITION = re.compile(r"line (\d+),? column (\d+)")
+_DUPLICATE = re.compile(r"duplicate entry with key (.+?)(?: at line|$)", re.DOTALL)
+_TAB = re.compile(r"^[ ]*\t", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +43,7 @@ class Finding:
 
     def text(self) -> str:
         """``file:line:column: error[CODE]: message``, with the hint on a line of its own."""
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        place = ":".join(str(part) for part in (printable(self.file), self.line, self.column) if part)
         head = f"{place}: " if place else ""
         return f"{head}{self.severity}[{self.code}]: {self.message}" + (f"\n  hint: {self.hint}" if self.hint else "")
 
@@ -51,20 +56,86 @@ class DocumentError(Exception):
         self.finding = finding
 
 
+class Positions:
+    """Where the parts of one text stand. Reads the text once, on the first question."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._nodes: list[Any] | None = None
+        self._broken: tuple[int, int] | None = None
+
+    def of(self, at: Path, document: int = 0, *, key: bool = False) -> tuple[int, int]:
+        """Line and column (from 1) of the value at *at* — of its key, with ``key`` — or of the nearest part that exists."""
+        nodes = self._read()
+        if self._broken is not None:
+            return self._broken
+        if document >= len(nodes):
+            return (1, 1)
+        node = nodes[document]
+        mark = node.start_mark
+        for step in at:
+            found, found_key = _child(node, step)
+            if found is None:
+                break
+            node = found
+            mark = found_key.start_mark if key and found_key is not None else found.start_mark
+        return (mark.line + 1, mark.column + 1)
+
+    def span(self, at: Path, document: int = 0) -> tuple[int, int] | None:
+        """Start and end of the value at *at* as offsets into the text; None when there is no such part."""
+        nodes = self._read()
+        if document >= len(nodes):
+            return None
+        node = nodes[document]
+        for step in at:
+            node, _ = _child(node, step)
+            if node is None:
+                return None
+        return (node.start_mark.index, node.end_mark.index)
+
+    def _read(self) -> list[Any]:
+        if self._nodes is None:
+            import yaml
+
+            try:
+                self._nodes = _compose(self._text)
+            except yaml.YAMLError as error:
+                mark = getattr(error, "problem_mark", None)
+                self._nodes, self._broken = [], ((mark.line + 1, mark.column + 1) if mark else (1, 1))
+        return self._nodes
+
+
+def printable(text: str) -> str:
+    """*text* without characters that would move a terminal's cursor or forge a line of output."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def shown(value: object) -> str:
+    """A value from elsewhere as messages quote it: in backticks, printable, at most 80 characters."""
+    text = printable(str(value)).replace("`", "'")
+    return f"`{text[: _LONGEST_SHOWN - 1]}…`" if len(text) > _LONGEST_SHOWN else f"`{text}`"
+
+
 def decode(data: bytes, file: str) -> str:
     """The text of a file. Raises DocumentError when it is too large or not UTF-8."""
     if len(data) > MAX_BYTES:
-        raise DocumentError(
-            Finding(code="NX-Y01", file=file, message=f"the file has {len(data)} bytes; at most {MAX_BYTES} are read",
-                    hint="split it, or keep data out of manifests")
-        )  # fmt: skip
+        raise DocumentError(oversized(len(data), file))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
         raise DocumentError(
-            Finding(code="NX-Y02", file=file, line=line, message="the file is not UTF-8", hint="save it as UTF-8")
+            Finding(code="NX-Y02", file=file, line=line, column=column, message="the file is not UTF-8", hint="save it as UTF-8")
         ) from error
+
+
+def oversized(size_bytes: int, file: str) -> Finding:
+    """The finding of a file that is larger than a manifest may be."""
+    return Finding(
+        code="NX-Y01", file=file, message=f"the file has {size_bytes} bytes; at most {MAX_BYTES} are read",
+        hint="split it, or keep data out of manifests",
+    )  # fmt: skip
 
 
 def load(text: str, file: str = "") -> Any:
@@ -88,50 +159,61 @@ def load_all(text: str, file: str = "") -> list[Any]:
     _refuse_exploding(text, file)
     try:
         documents: list[Any] = ryaml.loads_all(text)
-    except ryaml.InvalidYamlError as error:
+    except (ryaml.InvalidYamlError, ValueError, OverflowError) as error:  # ValueError: a key that is a list or a mapping
         raise DocumentError(_syntax(str(error), text, file)) from error
     except RecursionError as error:
-        raise DocumentError(Finding(code="NX-Y05", file=file, message="the document is nested too deep")) from error
+        raise DocumentError(_too_deep(file)) from error
     for document in documents:
         if _depth(document) > MAX_DEPTH:
-            raise DocumentError(Finding(code="NX-Y05", file=file, message=f"the document is nested deeper than {MAX_DEPTH} levels"))
+            raise DocumentError(_too_deep(file))
     return documents
 
 
 def locate(text: str, at: Path, document: int = 0, *, key: bool = False) -> tuple[int, int]:
     """Line and column (from 1) of the value at *at* — of its key, with ``key`` — or of the nearest part of the path that exists."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        nodes = [node for node in yaml.compose_all(text, Loader=loader) if node is not None]
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        return (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    if document >= len(nodes):
-        return (1, 1)
-    node = nodes[document]
-    mark = node.start_mark
-    for step in at:
-        found, found_key = _child(node, step)
-        if found is None:
-            break
-        node = found
-        mark = found_key.start_mark if key and found_key is not None else found.start_mark
-    return (mark.line + 1, mark.column + 1)
+    return Positions(text).of(at, document, key=key)
 
 
-def place(findings: Sequence[Finding], texts: dict[str, str], documents: dict[int, int] | None = None) -> list[Finding]:
-    """The findings with line and column looked up from ``at`` in the texts of their files; others as they are."""
+def place(findings: Sequence[Finding], texts: Mapping[str, str], documents: Mapping[int, int] | None = None) -> list[Finding]:
+    """The findings with line and column looked up from ``at`` in the texts of their files; others as they are.
+
+    Each text is read once however many findings it has. *documents* gives the document of a finding by its index.
+    """
+    read: dict[str, Positions] = {}
     placed = []
     for index, finding in enumerate(findings):
         text = texts.get(finding.file)
         if finding.line or text is None:
             placed.append(finding)
             continue
-        line, column = locate(text, finding.at, (documents or {}).get(index, 0), key=True)
+        if finding.file not in read:
+            read[finding.file] = Positions(text)
+        line, column = read[finding.file].of(finding.at, (documents or {}).get(index, 0), key=True)
         placed.append(replace(finding, line=line, column=column))
     return placed
+
+
+def _loader() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _compose(text: str) -> list[Any]:
+    """The nodes of every document. Raises yaml.YAMLError, also for what is nested too deep.
+
+    The C parser composes by recursion and would overflow the stack of the process on a hostile text, so depth is counted
+    from its events first; a text of less than 2,000 characters cannot nest that deep.
+    """
+    import yaml
+
+    if len(text) > _SHALLOW_CHARACTERS:
+        depth = 0
+        for event in yaml.parse(text, Loader=_loader()):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > 2 * MAX_DEPTH:
+                raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=event.start_mark)  # type: ignore[arg-type]
+    return [node for node in yaml.compose_all(text, Loader=_loader()) if node is not None]
 
 
 def _child(node: Any, step: str | int) -> tuple[Any, Any]:
@@ -147,34 +229,109 @@ def _child(node: Any, step: str | int) -> tuple[Any, Any]:
 
 
 def _refuse_exploding(text: str, file: str) -> None:
-    """Aliases multiply: a few hundred bytes can become gigabytes. Hand-written manifests hold a handful."""
+    """Aliases multiply: a few hundred bytes can become gigabytes. Hand-written manifests hold a handful.
+
+    Counts the nodes an anchor stands for, aliases within it written out, before anything is built.
+    """
     if "*" not in text or "&" not in text:
         return
     import yaml
 
-    aliases = 0
     try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            if isinstance(event, yaml.AliasEvent):
-                aliases += 1
-                if aliases > _MAX_ALIASES:
-                    mark = event.start_mark
-                    assert mark is not None
-                    raise DocumentError(
-                        Finding(code="NX-Y04", file=file, line=mark.line + 1, column=mark.column + 1,
-                                message=f"more than {_MAX_ALIASES} aliases", hint="write the values out")
-                    )  # fmt: skip
+        for mark in _excess_aliases(yaml.parse(text, Loader=_loader())):
+            raise DocumentError(
+                Finding(code="NX-Y04", file=file, line=mark.line + 1, column=mark.column + 1,
+                        message=f"aliases that stand for more than {_MAX_EXPANDED} values, or more than {_MAX_ALIASES} aliases",
+                        hint="write the values out")
+            )  # fmt: skip
     except yaml.YAMLError:
         return  # the reader proper reports the syntax
 
 
+def _excess_aliases(events: Iterator[Any]) -> Iterator[Any]:
+    import yaml
+
+    weights: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = []  # anchor and weight of the collections that are not closed yet
+    aliases = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            aliases += 1
+            weight = weights.get(event.anchor or "", 1)
+            if aliases > _MAX_ALIASES or weight > _MAX_EXPANDED:
+                yield event.start_mark
+        elif isinstance(event, yaml.ScalarEvent):
+            weight = 1
+            if event.anchor:
+                weights[event.anchor] = weight
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_.append((event.anchor, 1))
+            if len(open_) > 2 * MAX_DEPTH:
+                return  # the reader refuses this depth, and this parser's time grows with its square
+            continue
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, weight = open_.pop()
+            if anchor:
+                weights[anchor] = weight
+        else:
+            continue
+        if open_:
+            anchor, total = open_[-1]
+            open_[-1] = (anchor, total + weight)
+            if total + weight > _MAX_EXPANDED and aliases:
+                yield event.start_mark
+
+
 def _syntax(message: str, text: str, file: str) -> Finding:
+    duplicate = _DUPLICATE.search(message)
+    if duplicate is not None:
+        found = _duplicate_key(text)
+        line, column, name = found if found is not None else (0, 0, duplicate[1].strip('"'))
+        return Finding(code="NX-Y07", file=file, line=line, column=column, message=f"the key {shown(name)} is given twice",
+                       hint="keep one of the two")  # fmt: skip
     match = _POSITION.search(message)
+    if "recursion limit" in message and match is not None:
+        return replace(_too_deep(file), line=int(match[1]), column=int(match[2]))
     line, column = (int(match[1]), int(match[2])) if match else (0, 0)
-    hint = "YAML is indented with spaces, not tabs" if re.search(r"^[ ]*\t", text, re.MULTILINE) else ""
-    if "duplicate" in message.lower():
-        hint = "keep one of the two keys"
-    return Finding(code="NX-Y06", file=file, line=line, column=column, message=f"not valid YAML: {message}", hint=hint)
+    tab = _TAB.search(text)
+    hint = "YAML is indented with spaces, not tabs" if tab else ""
+    if not line and tab:
+        line, column = text.count("\n", 0, tab.end() - 1) + 1, 1
+    elif not line:
+        line, column = Positions(text).of(())
+    return Finding(code="NX-Y06", file=file, line=line, column=column, message=f"not valid YAML: {printable(message)}", hint=hint)
+
+
+def _duplicate_key(text: str) -> tuple[int, int, str] | None:
+    """Line, column and name of the first key that repeats one of its mapping; the fast reader does not say where."""
+    import yaml
+
+    try:
+        stack = _compose(text)
+    except yaml.YAMLError:
+        return None
+    found: list[tuple[int, int, str]] = []
+    visited: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            stack.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            names: set[tuple[str, str]] = set()
+            for key, value in node.value:
+                stack.append(value)
+                name = (key.tag, str(key.value))
+                if name in names:
+                    found.append((key.start_mark.line + 1, key.start_mark.column + 1, str(key.value)))
+                names.add(name)
+    return min(found, default=None)
+
+
+def _too_deep(file: str) -> Finding:
+    return Finding(code="NX-Y05", file=file, message=f"the document is nested deeper than {MAX_DEPTH} levels", hint="flatten it")
 
 
 def _depth(value: Any) -> int:
@@ -185,5 +342,5 @@ def _depth(value: Any) -> int:
         if deepest > MAX_DEPTH:
             break
         children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        stack.extend((child, level + 1) for child in children)
+        stack.extend((child, level + 1) for child in children if isinstance(child, (dict, list)))
     return deepest

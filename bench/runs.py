@@ -163,7 +163,7 @@ def complete(count: int = 20_000) -> Iterator[Figure]:
     rates, costs = [], []
     for _ in range(ROUNDS):
         with Service("--dispatch", "paused") as service:
-            wrk(service, _ROUTE, "accept.lua", seconds=count / 8000)
+            wrk(service, _ROUTE, "accept.lua", seconds=3)
             ids: list[str] = []
             cursor = ""
             while len(ids) < count:

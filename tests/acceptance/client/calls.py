@@ -8,7 +8,8 @@ import json
 import sys
 from dataclasses import asdict, is_dataclass
 
-from adapta.logs import LoggerInterface, SemanticLogger
+from adapta.logs import SemanticLogger
+from adapta.logs.models import LogLevel
 from nexus_client_sdk.clients.nexus_scheduler_client import NexusSchedulerClient
 from nexus_client_sdk.models.scheduler import SdkCustomRunConfiguration, SdkParentRequest
 
@@ -27,7 +28,7 @@ def plain(value):
 
 def main() -> None:
     url, call, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-    logger: LoggerInterface = SemanticLogger().add_log_source(log_source_name="calls", min_log_level=None, is_default=True)
+    logger = SemanticLogger().add_log_source(log_source_name="calls", min_log_level=LogLevel.ERROR, is_default=True)
     client = NexusSchedulerClient.create(url=url, logger=logger)
     if parent := arguments.pop("parent", None):
         arguments["parent_request"] = SdkParentRequest.create(**parent)

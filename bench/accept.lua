@@ -1,6 +1,6 @@
 -- 300-byte POST bodies for wrk: an envelope as clients send it.
 local parameters = '{"horizon":28,"region":"north","weights":[0.25,0.5,0.125,0.125],"seed":9007199254740993,"labels":["a","b","c","d","e"],"note":"'
-local body = '{"algorithmParameters":' .. parameters .. string.rep("x", 92) .. '"},"requestApiVersion":"1.2","tag":"bench","customConfiguration":{}}'
+local body = '{"algorithmParameters":' .. parameters .. string.rep("x", 107) .. '"},"requestApiVersion":"1.2","tag":"bench"}'
 wrk.method = "POST"
 wrk.body = body
 wrk.headers["Content-Type"] = "application/json"

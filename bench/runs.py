@@ -31,7 +31,7 @@ def accept() -> Iterator[Figure]:
     rate = median([each["requests"] / each["duration_us"] * 1e6 for each in stored])
     p99 = median([each["p99_us"] / 1000 for each in stored])
     yield Figure(
-        what="accepts a CPU-second, 310 B, 64 connections, durable before 202, dispatch paused",
+        what="accepts a CPU-second, 300 B, 64 connections, durable before 202, dispatch paused",
         aim="≥ 12,000",
         reached=f"{per_cpu:,.0f} ({rate:,.0f}/s, p99 {p99:.1f} ms)",
         met=per_cpu >= 12_000,

@@ -70,7 +70,7 @@ def read(root: Path, variants: Sequence[str] = (), files: Sequence[Path] = (), s
 
     Raises UnknownVariant, and InvalidInput for waivers or settings with findings.
     """
-    declaration = _declaration(root)
+    declaration = read_declaration(root)
     settings = read_settings(root)
     names = _names(root, variants, declaration) if variants or not files else ()
     locks = [_lock(root, name) for name in names] + [_file(path) for path in files]
@@ -79,9 +79,7 @@ def read(root: Path, variants: Sequence[str] = (), files: Sequence[Path] = (), s
             f"`{root}` declares no variant and has no requirements-<variant>.txt", hint="give a file with `-r`, or `--root`"
         )
     held, missing = _snapshot(snapshot or snapshot_folder(root, settings))
-    targets = (
-        tuple(audit.environment(target.python, target.platform) for target in declaration.rules.targets) if declaration else ()
-    )
+    targets = tuple(audit.environment(target.python, target.platform) for target in declaration.rules.targets)
     return Inputs(
         locks=tuple(locks), snapshot=held, missing=missing, waivers=read_waivers(root),
         targets=targets or audit.TARGETS, max_age=settings.max_age,
@@ -156,6 +154,12 @@ def read_settings(root: Path) -> Settings:
     return Settings(snapshot=snapshot, source=source, max_age=timedelta(days=days))
 
 
+def read_declaration(root: Path) -> model.Declaration:
+    """The variants the registry declares; none without a pyproject.toml."""
+    path = root / model.FILE
+    return model.read(_text(path, documents.MAX_BYTES) if path.is_file() else "")
+
+
 def lock_files(root: Path) -> list[Path]:
     """The lock files that the registry has."""
     paths = [root / file(name) for name in model.NAMES for file in (pins.file_of, pins.git_file_of)]
@@ -176,13 +180,8 @@ def packages_of(files: Sequence[Path]) -> dict[str, set[str]]:
     return found
 
 
-def _declaration(root: Path) -> model.Declaration | None:
-    path = root / model.FILE
-    return model.read(_text(path, documents.MAX_BYTES)) if path.is_file() else None
-
-
-def _names(root: Path, asked: Sequence[str], declaration: model.Declaration | None) -> tuple[str, ...]:
-    declared = tuple(declaration.variants) if declaration is not None else ()
+def _names(root: Path, asked: Sequence[str], declaration: model.Declaration) -> tuple[str, ...]:
+    declared = tuple(declaration.variants)
     present = tuple(name for name in model.NAMES if name in declared or (root / pins.file_of(name)).is_file())
     for name in asked:
         if name not in present:

@@ -1,0 +1,69 @@
+"""``nexus validate requirements``: does a Python package meet what the registry asks of algorithm stack packages (REQ-1)?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nexus.cli import output
+
+_COLUMNS = ("severity", "code", "place", "message", "hint")
+
+
+@click.command(name="requirements")
+@click.argument("package")
+@click.option(
+    "--from",
+    "source",
+    default="index",
+    show_default=True,
+    help="`index`, a wheel, a source archive, a folder, or git+https://…@revision.",
+)
+@click.option("--version", "release", default="", help="The release to check.  [default: the newest]")
+@click.option(
+    "--build",
+    is_flag=True,
+    help="Build what tells its metadata only then: isolated, with a time limit. Runs the package's own code.",
+)
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Registry whose targets count.  [default: here]",
+)
+@click.option("--strict", is_flag=True, help="Warnings fail too.")
+@output.output_option()
+def requirements(package: str, source: str, release: str, build: bool, root: Path, strict: bool, fmt: str) -> None:
+    """Check the real metadata of PACKAGE: releases, maintainer, description, documentation, dependencies, wheels.
+
+    Nothing is built or imported unless --build. What cannot be read is an error, never a pass.
+
+    Example: nexus validate requirements jinja2
+    """
+    import platformdirs
+
+    from nexus.adapters import auditfiles
+    from nexus.adapters.packagefacts import Collector
+    from nexus.adapters.packageindex import PackageIndex
+    from nexus.kernel.errors import MetadataUnavailable
+    from nexus.variants import packagefacts
+
+    cache = Path(platformdirs.user_cache_dir("nexus"))
+    declaration = auditfiles.read_declaration(root)
+    index = PackageIndex(project=declaration.uv, cache=cache)
+    try:
+        facts = Collector(index=index, cache=cache / "facts", build=build).collect(package, source, release)
+    except MetadataUnavailable as error:
+        facts = packagefacts.Facts(name=package, source=package, unchecked={packagefacts.PACKAGE: error.message})
+    findings = packagefacts.check(facts, declaration.rules.targets)
+    rows = [
+        {"severity": item.severity, "code": item.code, "place": f"{item.file}:{item.line}" if item.line else item.file,
+         "message": item.message, "hint": item.hint}
+        for item in findings
+    ]  # fmt: skip
+    output.emit(rows, fmt, _COLUMNS, empty=f"{facts.name} {facts.version} meets every requirement")
+    errors = sum(item.severity == "error" for item in findings)
+    output.note(f"{facts.source}: {errors} errors, {len(findings) - errors} warnings")
+    if errors or (strict and findings):
+        raise SystemExit(1)

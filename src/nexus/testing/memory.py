@@ -30,6 +30,7 @@ from nexus.runs.keeping import (
     token_exists,
     unknown_cursor,
     unknown_parent,
+    unstorable,
 )
 from nexus.runs.model import Report, Run, Stage
 from nexus.runs.ports import Accepted, Change, Decide, Filter, StoredManifest, TreeLimits
@@ -161,6 +162,11 @@ class MemoryStore:
 
     async def put(self, manifests: Sequence[StoredManifest]) -> list[StoredManifest]:
         await asyncio.sleep(0)
+        for given in manifests:
+            try:
+                f"{given.kind}{given.name}{given.namespace}{given.source}".encode()
+            except UnicodeEncodeError as error:
+                raise unstorable(error) from error
         self._take(sum(len(manifest.body) for manifest in manifests))
         results = []
         for given in manifests:

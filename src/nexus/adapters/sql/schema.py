@@ -109,11 +109,12 @@ CREATE TABLE tokens (
 STEPS: tuple[str, ...] = (_FIRST,)
 
 
-def prepare(connection: sqlite3.Connection, path: Path, now: datetime, steps: Sequence[str] = STEPS) -> None:
-    """Brings the database at *path* to the version of *steps*.
+def prepare(connection: sqlite3.Connection, path: Path, now: datetime, steps: Sequence[str] | None = None) -> None:
+    """Brings the database at *path* to the version of *steps* (default: STEPS).
 
     Raises FolderUnusable for a file that is damaged, is no database of Nexus, or belongs to a newer version.
     """
+    steps = STEPS if steps is None else steps
     with translated(path):
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         marker = int(connection.execute("PRAGMA application_id").fetchone()[0])

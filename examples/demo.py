@@ -66,6 +66,8 @@ class Work:
 def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     HOME.mkdir(exist_ok=True)
+    if not (HOME / "data" / "environments").exists():
+        say("the first time, the environments of the examples are built: this takes as long as their packages to download")
     began = time.monotonic()
     try:
         with service() as address, Nexus(address, retry_for=5) as nexus, unfinished_cancelled(nexus):
@@ -74,6 +76,7 @@ def main() -> int:
             runs = follow(nexus, work)
             _refuse_failures(runs)
             show(nexus, work, runs)
+            await_processes(nexus)
     except KeyboardInterrupt:
         say("interrupted; nothing is left running")
         return _INTERRUPTED
@@ -145,12 +148,17 @@ def unfinished_cancelled(nexus: Nexus) -> Iterator[None]:
         try:
             for run in [run for run in nexus.runs(limit=500) if not run.final and run.depth == 0]:
                 nexus.cancel(run.ref, reason="the demo was stopped")
-            until = time.monotonic() + STOP_WITHIN_S
-            while nexus.queue().get("running") and time.monotonic() < until:
-                time.sleep(POLL_S)
+            await_processes(nexus)
         except NexusError as error:
             say(f"what still ran could not be cancelled: {error}")
         raise
+
+
+def await_processes(nexus: Nexus) -> None:
+    """Returns when the processes of ended runs are gone: a run ends with its report, its process a moment later."""
+    until = time.monotonic() + STOP_WITHIN_S
+    while nexus.queue().get("running") and time.monotonic() < until:
+        time.sleep(POLL_S / 5)
 
 
 # ── the work ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,10 +166,9 @@ def unfinished_cancelled(nexus: Nexus) -> Iterator[None]:
 
 def submit(nexus: Nexus) -> Work:
     """Six placements, four classifiers, and a search that makes a tree of eleven runs."""
-    tree = nexus.submit("tree", SEARCH)
     depots = nexus.submit_many("depots", [{"country": code, "depots": count, "cities": 120} for code, count in COUNTRIES])
     tasks = [{"model": model, "parameters": parameters} for _, model, parameters in CLASSIFIERS]
-    return Work(depots=depots, digits=nexus.submit_many("digits", tasks), tree=tree)
+    return Work(depots=depots, digits=nexus.submit_many("digits", tasks), tree=nexus.submit("tree", SEARCH))
 
 
 def follow(nexus: Nexus, work: Work) -> list[RunView]:
@@ -272,9 +279,10 @@ def _print_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def farewell(took_s: float) -> None:
     program = _short(Path(sys.executable).with_name("nexus"))
     say(f"\npicture: {_short(PICTURE)}\nall of it took {took_s:.0f} s; nothing is left running. To go on:\n")
-    say(f"  {program} serve --data-dir {_short(HOME / 'data')}    starts the service again, with all that ran")
-    say(f"  {program} runs list                     then, beside it: what ran, and how it ended")
-    say(f"  {program} runs submit depots --payload examples/depots/payload.json --wait")
+    payload = _short(ROOT / "examples/depots/payload.json")
+    say(f"  {program} serve --data-dir {_short(HOME / 'data')}    # the service again, with all that ran")
+    say(f"  {program} runs list    # beside it: what ran, and how it ended")
+    say(f"  {program} runs submit depots --payload {payload} --wait    # one more")
 
 
 def say(text: str) -> None:

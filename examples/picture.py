@@ -201,7 +201,7 @@ def _curve(found: dict[str, Any], box: Box) -> list[str]:
         at, best = x(point["value"]), point["value"] == found["best"]
         parts.append(_line(at, y(point["lowest"]), at, y(point["highest"]), ACCENT))
         parts.append(_dot(at, y(point["accuracy"]), 6 if best else 3.5, COLOURS[1] if best else ACCENT))
-    at, foot = x(found["best"]), y(floor + 0.45 * (1 - floor))
+    at, foot = x(found["best"]), y(floor + 0.12 * (1 - floor))
     label = f"best: gamma {found['best']:g}, {100 * found['accuracy']:.1f} %"
     leader = _line(at, y(found["accuracy"]) + 9, at, foot - 15, FAINT, dashes="2 3")
     return [*parts, leader, _text(at, foot, label, size=12, weight=600, anchor="middle")]

@@ -12,7 +12,7 @@ from nexus.api.doors import build_app
 from nexus.api.server import Server
 from nexus.api.services import DoorSettings, Services
 from nexus.app import registry
-from nexus.app.settings import Settings
+from nexus.app.settings import LOOPBACK, Settings
 from nexus.app.wiring import Parts
 
 
@@ -24,14 +24,24 @@ class Doors:
         self._settings = parts.settings
         self.application: Application = build_app(_services(parts, lambda: self._why_not), _rules(parts.settings))
         self._servers: list[Server] = []
-        self.scheduler_url = ""
-        self.receiver_url = ""
+        self.scheduler_url = self.receiver_url = ""
+        self.algorithms_scheduler_url = self.algorithms_receiver_url = ""
 
     async def open(self) -> None:
-        """Binds the ports. Raises InvalidSetting when one is taken."""
-        self.scheduler_url = await self._listen(self._settings.port)
-        same = self._settings.receiver_port is None
-        self.receiver_url = self.scheduler_url if same else await self._listen(self._settings.receiver_port or 0)
+        """Binds the ports. Raises InvalidSetting when one is taken.
+
+        Where callers need TLS or come from elsewhere, algorithms get a plain loopback port of their own: their requests do not
+        leave the machine, and they need not trust a certificate.
+        """
+        settings = self._settings
+        self.scheduler_url = await self._listen(settings.host, settings.port, tls=True)
+        self.receiver_url = self.scheduler_url
+        if settings.receiver_port is not None:
+            self.receiver_url = await self._listen(settings.host, settings.receiver_port, tls=True)
+        self.algorithms_scheduler_url, self.algorithms_receiver_url = self.scheduler_url, self.receiver_url
+        if settings.tls_cert or settings.host not in LOOPBACK:
+            inside = await self._listen("127.0.0.1", 0, tls=False)
+            self.algorithms_scheduler_url = self.algorithms_receiver_url = inside
 
     def ready(self) -> None:
         """From now on the service says that it is ready."""
@@ -44,27 +54,27 @@ class Doors:
         for server in self._servers:
             await server.drain(timeout.total_seconds())
 
-    async def _listen(self, port: int) -> str:
+    async def _listen(self, host: str, port: int, *, tls: bool) -> str:
         settings = self._settings
+        tls = tls and bool(settings.tls_cert)
         server = Server(
             self.application,
-            settings.host,
+            host,
             port,
-            tls_cert=Path(settings.tls_cert) if settings.tls_cert else None,
-            tls_key=Path(settings.tls_key) if settings.tls_key else None,
+            tls_cert=Path(settings.tls_cert) if tls else None,
+            tls_key=Path(settings.tls_key) if tls else None,
         )
         await server.start()
         self._servers.append(server)
-        scheme = "https" if settings.tls_cert else "http"
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        return f"{scheme}://{host}:{server.port}"
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'https' if tls else 'http'}://{shown}:{server.port}"
 
 
 async def open_doors(parts: Parts) -> Doors:
     """The doors of *parts*, bound; algorithms are told the addresses."""
     doors = Doors(parts)
     await doors.open()
-    parts.addresses.scheduler, parts.addresses.receiver = doors.scheduler_url, doors.receiver_url
+    parts.addresses.scheduler, parts.addresses.receiver = doors.algorithms_scheduler_url, doors.algorithms_receiver_url
     return doors
 
 

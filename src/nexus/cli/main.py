@@ -75,7 +75,7 @@ def _run(arguments: list[str]) -> int:
     from nexus.kernel.errors import NexusError
 
     try:
-        _group().main(args=arguments, prog_name="nexus", standalone_mode=False)
+        code = _group().main(args=arguments, prog_name="nexus", standalone_mode=False)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.exceptions.Abort:
@@ -91,7 +91,7 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    return 0
+    return code if isinstance(code, int) else 0  # what `ctx.exit` was given
 
 
 def _interrupted() -> int:

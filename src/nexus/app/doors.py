@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from nexus.api.access import is_loopback
 from nexus.api.doors import Doors as Application
 from nexus.api.doors import build_app
 from nexus.api.server import Server
 from nexus.api.services import DoorSettings, Services
 from nexus.app import registry
-from nexus.app.settings import LOOPBACK, Settings
+from nexus.app.settings import Settings
 from nexus.app.wiring import Parts
 
 
@@ -39,7 +40,7 @@ class Doors:
         if settings.receiver_port is not None:
             self.receiver_url = await self._listen(settings.host, settings.receiver_port, tls=True)
         self.algorithms_scheduler_url, self.algorithms_receiver_url = self.scheduler_url, self.receiver_url
-        if settings.tls_cert or settings.host not in LOOPBACK:
+        if settings.tls_cert or not is_loopback(settings.host):
             inside = await self._listen("127.0.0.1", 0, tls=False)
             self.algorithms_scheduler_url = self.algorithms_receiver_url = inside
 

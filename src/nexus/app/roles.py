@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nexus.adapters.folder import DataFolder
+from nexus.api.access import check_bind
 from nexus.app import doors, wiring
 from nexus.app.settings import Settings
 from nexus.kernel.documents import Finding
@@ -125,6 +126,8 @@ async def start(settings: Settings, folder: DataFolder, on_step: wiring.OnStep |
     manifests, warnings = await asyncio.to_thread(manifests_in, settings.algorithms)
     parts = await wiring.build(settings, folder, on_step)
     try:
+        has_token = bool(await parts.store.tokens())
+        check_bind(settings.host, tls=bool(settings.tls_cert), behind_proxy=settings.behind_proxy, has_token=has_token)
         await parts.algorithms.load()
         if manifests:
             await parts.algorithms.apply(manifests, trusted=True)

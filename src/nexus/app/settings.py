@@ -18,7 +18,6 @@ from nexus.kernel.errors import InvalidSetting
 from nexus.kernel.units import memory_bytes, parse_duration
 
 ENVIRONMENT_PREFIX = "NEXUS__"
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def _text(value: Any) -> str:
@@ -205,8 +204,3 @@ def _check_together(settings: Settings) -> None:
         )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InvalidSetting("TLS needs both `tls_cert` and `tls_key`", hint="give the other one too")
-    if settings.host not in LOOPBACK and not settings.tls_cert and not settings.behind_proxy:
-        raise InvalidSetting(
-            f"`{settings.host}` is reachable from other machines, and nothing encrypts the way",
-            hint="give `--tls-cert` and `--tls-key`, or `--behind-proxy` when a proxy terminates TLS; or stay on 127.0.0.1",
-        )

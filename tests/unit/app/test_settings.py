@@ -53,10 +53,7 @@ def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
         resolve({}, {}, str(file))
 
 
-@pytest.mark.parametrize("flags", [{"host": "0.0.0.0"}, {"host": "0.0.0.0", "tls_cert": "c"}])
-def test_a_bind_beyond_loopback_needs_encryption(flags: dict[str, str]) -> None:
-    """Another address is refused without TLS or a proxy that gives it."""
-    with pytest.raises(InvalidSetting):
-        resolve(flags, {})
-    settings, _ = resolve({"host": "0.0.0.0", "behind_proxy": True}, {})
-    assert settings.behind_proxy
+def test_tls_needs_both_files() -> None:
+    """A certificate without its key is refused before anything starts."""
+    with pytest.raises(InvalidSetting, match="tls_key"):
+        resolve({"tls_cert": "c"}, {})

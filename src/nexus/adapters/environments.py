@@ -239,7 +239,10 @@ def _build_variables(variables: Mapping[str, str]) -> dict[str, str]:
 def _version_manager_folders(variables: Mapping[str, str]) -> list[str]:
     """Programs of pyenv's versions: its shims on PATH answer for the selected version only."""
     root = Path(variables.get("PYENV_ROOT") or Path(variables.get("HOME", "/")) / ".pyenv")
-    return sorted((str(folder) for folder in root.glob("versions/3.*/bin")), reverse=True)
+    try:
+        return sorted((str(folder) for folder in root.glob("versions/3.*/bin")), reverse=True)
+    except OSError:  # a root that is not this user's to read
+        return []
 
 
 def _last(output: str) -> str:

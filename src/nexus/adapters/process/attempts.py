@@ -122,7 +122,7 @@ def open_launcher(folder: str) -> int | None:
     """
     lock = folders.read_record(folder, folders.LOCK) or {}
     pid = lock.get("pid")
-    if not isinstance(pid, int) or not hasattr(os, "pidfd_open"):
+    if not isinstance(pid, int) or not hasattr(os, "pidfd_open") or not folders.is_held(folder):
         return None
     try:
         fd = os.pidfd_open(pid)
@@ -132,6 +132,20 @@ def open_launcher(folder: str) -> int | None:
         return fd
     os.close(fd)
     return None
+
+
+def signal_launcher(folder: str, fd: int | None) -> None:
+    """Tells the launcher to end its attempt: by its descriptor, else by its pid if the lock shows that it is still the one."""
+    try:
+        if fd is not None:
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+        elif folders.is_held(folder):
+            lock = folders.read_record(folder, folders.LOCK) or {}
+            pid = lock.get("pid")
+            if isinstance(pid, int) and watch.start_time(pid) == (lock.get("start") or None):
+                os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
 
 
 def remove_ended(run: Path, trash: Path) -> None:

@@ -14,7 +14,6 @@ import errno
 import logging
 import os
 import re
-import signal
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
@@ -276,20 +275,8 @@ class ProcessEngine:
         self._signal(key)
 
     def _signal(self, key: Key) -> None:
-        """Tells a launcher to end its attempt; the descriptor makes sure that it is that launcher."""
-        fd = self._watched.get(key)
-        own = fd if fd is not None else records.open_launcher(str(self._path(key)))
-        try:
-            if own is not None:
-                signal.pidfd_send_signal(own, signal.SIGTERM)
-            elif not watch.LINUX and folders.is_held(str(self._path(key))):
-                lock = folders.read_record(str(self._path(key)), folders.LOCK) or {}
-                os.kill(int(str(lock["pid"])), signal.SIGTERM)
-        except ProcessLookupError:
-            pass
-        finally:
-            if own is not None and own != fd:
-                os.close(own)
+        """Tells a launcher to end its attempt."""
+        records.signal_launcher(str(self._path(key)), self._watched.get(key))
 
     async def log(self, run_id: str, attempt: int, stream: str, *, offset: int = 0, limit: int = 1 << 20) -> bytes:
         """Bytes of ``stdout`` or ``stderr`` from *offset*; empty when there is nothing more now."""

@@ -72,7 +72,6 @@ def take_lock(folder: str, record: dict[str, object]) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(fd, json.dumps(record).encode())
-        os.fsync(fd)
         os.link(temporary, os.path.join(folder, LOCK))
     except OSError as error:
         os.close(fd)
@@ -81,6 +80,7 @@ def take_lock(folder: str, record: dict[str, object]) -> int | None:
             return None
         raise
     _unlink(temporary)
+    os.fsync(fd)  # after the names, so that one commit of the file system's journal takes all of it
     for level in (folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
         sync_folder(level)
     return fd

@@ -31,6 +31,7 @@ _SAMPLE_UNLIMITED_S = 2.0  # and when only the peak is of interest
 _KILL_AGAIN_S = 0.02  # between two rounds of SIGKILL, until nothing is left
 _DRAIN_S = 1.0  # for output that is still in the pipes when all writers are dead
 _PIECE = 1 << 16
+_CANCELLED = "ended because it was cancelled"
 _NOT_RUNNABLE = 127
 
 TYPE_CHECKING = False
@@ -73,7 +74,7 @@ class Launcher:
         self._kill_at: float | None = None
         self._deadline: float | None = None
         self._next_sample = 0.0
-        self._oom_before = watch.oom_kills()
+        self._oom_before = 0
         self._logs: dict[int, BoundedLog] = {}
         self._poll = select.poll()
 
@@ -115,6 +116,7 @@ class Launcher:
         return problem
 
     def _arm(self) -> None:
+        self._oom_before = watch.oom_kills()
         now = time.monotonic()
         self._next_sample = now + 0.05
         if self._request["deadline_s"] is not None:
@@ -132,6 +134,8 @@ class Launcher:
                     self._hear_signals()
                 else:
                     self._pump(fd)
+        if not watch.LINUX:  # what was orphaned is nobody's child here: its group is all that can be reached
+            _send(os.killpg, self._pid, signal.SIGKILL)
 
     def _look(self, now: float) -> None:
         """Acts on what is due."""
@@ -153,6 +157,8 @@ class Launcher:
         return max(min(due, default=now + 1.0) - now, 0.0)
 
     def _sample(self, now: float) -> None:
+        if self._cancelled():  # should the signal have been lost
+            self._end("cancelled", _CANCELLED, now)
         limit = self._request["memory_bytes"]
         self._next_sample = now + (_SAMPLE_S if limit is not None else _SAMPLE_UNLIMITED_S)
         pids = watch.descendants(os.getpid())
@@ -167,7 +173,7 @@ class Launcher:
         heard = os.read(self._signals, 512)
         if signal.SIGTERM in heard and self._status is None:
             if self._cancelled():
-                self._end("cancelled", "ended because it was cancelled", time.monotonic())
+                self._end("cancelled", _CANCELLED, time.monotonic())
             else:
                 detail = "its launcher was told to end (SIGTERM) and there was no cancel: was the machine shutting down?"
                 self._end("lost", detail, time.monotonic())

@@ -13,6 +13,9 @@ from typing import Any
 import msgspec
 
 from nexus.kernel.clock import rfc3339
+from nexus.runs.ports import Change
+
+_RUNS = logging.getLogger("nexus.runs")
 
 
 class _Text(logging.Formatter):
@@ -42,6 +45,24 @@ class _Json(logging.Formatter):
 def _plain(value: Any) -> str:
     text = str(value)
     return repr(text) if not text or any(character.isspace() or not character.isprintable() for character in text) else text
+
+
+def tell_stage(change: Change) -> None:
+    """Logs that a run was started or has ended; a listener of the store. Dry runs, which come by the thousand, at debug."""
+    run = change.after
+    if run.stage is change.before.stage or not _RUNS.isEnabledFor(logging.INFO):
+        return
+    fields: dict[str, Any] = {"algorithm": run.algorithm, "run": run.id}
+    if run.stage.final:
+        fields["stage"] = run.stage.value
+        fields["took_s"] = round((run.last_modified - run.received_at).total_seconds(), 3)
+        if run.failure_cause:
+            fields["cause"] = run.failure_cause[:200]
+    else:
+        fields["waited_s"] = round((run.last_modified - run.received_at).total_seconds(), 3)
+    _RUNS.log(
+        logging.DEBUG if run.dry_run else logging.INFO, "run.ended" if run.stage.final else "run.started", extra={"fields": fields}
+    )
 
 
 def start_logging(level: str, style: str) -> None:

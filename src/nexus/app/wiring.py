@@ -17,6 +17,7 @@ from nexus.adapters.files import FileObjects
 from nexus.adapters.folder import DataFolder, default_data_folder
 from nexus.adapters.process.engine import ProcessEngine
 from nexus.adapters.sql import SqliteStore
+from nexus.app import telemetry
 from nexus.app.settings import Settings
 from nexus.kernel.clock import SystemClock
 from nexus.kernel.ids import IdMaker
@@ -144,7 +145,7 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
         tree_limits=TreeLimits(max_depth=settings.tree_max_depth, max_runs=settings.tree_max_runs),
         on_step=on_step,
     )
-    store.listeners += [dispatcher.observe, reading.observe]
+    store.listeners += [dispatcher.observe, reading.observe, telemetry.tell_stage]
     return Parts(
         settings=settings,
         clock=clock,

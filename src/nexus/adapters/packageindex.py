@@ -29,7 +29,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from nexus.adapters import simplepages
+from nexus.adapters import gitsource, simplepages
 from nexus.adapters.indexes import Index, configured
 from nexus.adapters.simplepages import File
 from nexus.kernel.errors import MetadataUnavailable
@@ -113,6 +113,10 @@ class PackageIndex:
         chosen = (wheels or held)[0]
         text = self._cached(chosen) or self._kept(chosen, self._read(chosen))
         return parse(text, name, version)
+
+    def source(self, name: str, url: str) -> Metadata:
+        """The metadata that a Git source declares at a commit. Raises MetadataUnavailable."""
+        return gitsource.read(name, url, time_limit_s=self._time_limit_s)
 
     def _read(self, file: File) -> str:
         if not file.is_wheel:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
 import signal
@@ -17,16 +18,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from nexus.adapters import indexes
 from nexus.kernel.errors import ResolverUnavailable
 from nexus.variants import pins as pin_files
 from nexus.variants.pins import Pin
-from nexus.variants.ports import Problem, Resolution, Target, Unsatisfiable
+from nexus.variants.ports import Installable, Problem, Resolution, Target, Unsatisfiable
 
 _SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 _MAX_OUTPUT = 64 * 1024 * 1024
@@ -43,6 +47,9 @@ _OWN_TABLES = (
 _FINDING = threading.Lock()
 _INSTALLING = threading.Lock()  # uv locks the interpreter's folder for an install, a dry one too, and polls it every 5 s
 _NOISE = re.compile(r"\s*(warning:|Using CPython|Resolved \d|Querying|hint: While the active Python)")
+_STALE = "needs to be updated"
+_NO_WHEEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\{[^}]*\})?==\S+ has no usable wheels")
+_MAX_BUILT = 20
 _NO_SOLUTION = "No solution found when resolving dependencies"
 
 
@@ -89,32 +96,47 @@ class Uv:
             text = (folder / "pins.txt").read_text() if problem.preferences else answer.out
         return Resolution(pins=self._pins(text))
 
-    def install_check(self, pins: Sequence[Pin], target: Target) -> str:
-        """Why the pins do not install from wheels on *target*; empty when they do. Nothing is installed."""
+    def install_check(self, pins: Sequence[Pin], target: Target) -> Installable:
+        """Whether the pins install on *target*: from wheels with everything they need, else with some of them built."""
         indexed, sources = pin_files.split(pins)
+        if not sources:  # a source outside an index carries no hash, which `--require-hashes` refuses
+            answer = self._dry_run(indexed, target, ["--only-binary", ":all:", "--require-hashes"])
+            if answer.code == 0:
+                return Installable()
+        built: tuple[str, ...] = ()
+        while True:
+            wheels = [pin for pin in indexed if pin.name not in built]
+            answer = self._dry_run(wheels, target, ["--only-binary", ":all:", "--no-deps"])
+            if answer.code == 0:
+                break
+            match = _NO_WHEEL.search(answer.err)
+            if match is None or match[1] in built or len(built) > _MAX_BUILT:
+                return Installable(problem=_reason(answer.err))
+            built = (*built, match[1])
+        answer = self._dry_run(
+            [pin for pin in indexed if pin.name in built], target, ["--no-deps"]
+        )  # reads no metadata: nothing is built
+        return Installable(problem=_reason(answer.err)) if answer.code else Installable(built=built)
+
+    def _dry_run(self, pins: Sequence[Pin], target: Target, options: Sequence[str]) -> _Answer:
+        """One dry run of an install. Raises ResolverUnavailable when the index does not answer."""
         with _folder() as folder:
-            (folder / "requirements.txt").write_text(pin_files.render(indexed, "nexus variants check"))
+            (folder / "requirements.txt").write_text(pin_files.render(pins, "nexus variants check"))
             arguments = ["pip", "install", "--dry-run", "--target", "site", "--python", sys.executable, "-r", "requirements.txt"]
-            arguments += ["--python-version", target.python, "--python-platform", target.platform]
-            if sources:  # a source outside an index carries no hash and must be built: the others are checked without their closure
-                arguments += ["--only-binary", ":all:", "--no-deps"]
-            else:
-                arguments += ["--only-binary", ":all:", "--require-hashes"]
+            arguments += ["--python-version", target.python, "--python-platform", target.platform, *options]
             with _INSTALLING:
                 answer = self._run(arguments, folder)
-        if answer.code == 0:
-            return ""
-        if _is_outage(answer.err):
+        if answer.code and _is_outage(answer.err):
             raise self._unavailable(answer, "install")
-        return _reason(answer.err)
+        return answer
 
     def is_fresh(self, root: str) -> str:
         """Why the registry's `uv.lock` does not answer its declaration; empty when it does."""
         with _copy(Path(root)) as folder:
-            answer = self._run(["lock", "--check", "--python", sys.executable], folder)
+            answer = self._run(["lock", "--check", *_interpreter(folder)], folder)
         if answer.code == 0:
             return ""
-        if _is_outage(answer.err):
+        if _is_outage(answer.err) or not any(words in answer.err for words in (_STALE, _NO_SOLUTION)):
             raise self._unavailable(answer, "check the lock")
         return _reason(answer.err)
 
@@ -122,7 +144,7 @@ class Uv:
         """The text of a renewed `uv.lock`; *upgrade* None renews every package."""
         chosen = ["--upgrade"] if upgrade is None else [part for name in upgrade for part in ("--upgrade-package", name)]
         with _copy(Path(root)) as folder:
-            answer = self._run(["lock", "--python", sys.executable, *chosen], folder)
+            answer = self._run(["lock", *_interpreter(folder), *chosen], folder)
             if answer.code:
                 return self._no_solution(answer, "lock")
             return (folder / "uv.lock").read_text()
@@ -133,7 +155,7 @@ class Uv:
             (folder / "uv.lock").unlink(missing_ok=True)
             (folder / "uv.lock").write_text(lock)
             arguments = ["export", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", "--extra", extra]
-            answer = self._run([*arguments, "--python", sys.executable], folder)
+            answer = self._run([*arguments, *_interpreter(folder)], folder)
         if answer.code:
             raise self._unavailable(answer, f"export `{extra}`")
         return self._pins(answer.out)
@@ -265,6 +287,15 @@ def _project(problem: Problem) -> str:
 def _preferred(pins: Sequence[Pin]) -> str:
     """Earlier pins as uv's output file; without hashes, so that files published since are taken up."""
     return "".join(pin.line() + "\n" for pin in pins)
+
+
+def _interpreter(folder: Path) -> list[str]:
+    """Our own interpreter where it fits the project; else uv looks for one that is installed."""
+    with contextlib.suppress(tomllib.TOMLDecodeError, KeyError, TypeError, InvalidSpecifier):
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        if platform.python_version() not in SpecifierSet(project.get("requires-python", "")):
+            return []
+    return ["--python", sys.executable]
 
 
 @contextlib.contextmanager

@@ -41,11 +41,12 @@ def explain(
         declaration=registry.declaration, committed=registry.committed, root=str(registry.root.resolve()),
         members=variants.members_of(registry.root), answerable=answerable(registry.root),
     )  # fmt: skip
-    index, git = variants.index_of(registry.declaration), history.GitHistory(registry.root)
+    uv, git = variants.uv_of(budget, offline), history.GitHistory(registry.root)
+    index = variants.index_of(registry.declaration)
     found = []
     for variant in registry.chosen:
         output.note(f"resolving {variant.name} …")
-        solver = Solver(variants.uv_of(budget, offline), monotonic=SystemClock().monotonic, budget_s=budget)
+        solver = Solver(uv, monotonic=SystemClock().monotonic, budget_s=budget)
         one = explanation.explain(known, variant.name, solver, git, index, progress=output.note)
         if one is None:
             output.note(f"{variant.name} resolves")

@@ -14,13 +14,14 @@ from functools import partial
 from packaging.version import Version
 
 from nexus.kernel.documents import Finding
-from nexus.kernel.errors import NexusError
+from nexus.kernel.errors import MetadataUnavailable, NexusError
 from nexus.variants import classes, graph, pins, resolution, rules
 from nexus.variants.model import FILE, WITH_ENGINE, Asked, Declaration, Variant
 from nexus.variants.pins import Pin
 from nexus.variants.ports import Locker, PackageMetadata, Resolver, Unsatisfiable
 from nexus.variants.resolution import Committed
 
+_INSTALL_HINT = "pin versions that have wheels for this target, or change the targets in `[tool.nexus]`"
 _SHOWN = 12  # lines of a difference within one finding; `nexus variants diff` shows them all
 
 
@@ -132,16 +133,24 @@ def _differences(variant: Variant, expected: Sequence[Pin], committed: Committed
 
 
 def check_install(declaration: Declaration, variant: Variant, committed: Committed, resolver: Resolver) -> list[Finding]:
-    """The committed pins install from wheels on every target (a dry run)."""
+    """The committed pins install on every target (a dry run), and from wheels unless the registry allows builds."""
     held = committed.of(variant.name)
-    findings = []
+    findings: list[Finding] = []
+    path = pins.file_of(variant.name)
     for target in declaration.rules.targets if held else ():
-        if reason := resolver.install_check(held, target):
-            message = f"`{variant.name}` does not install on Python {target.python}, {target.platform}: {reason}"
-            hint = "pin versions that have wheels for this target, or change the targets in `[tool.nexus]`"
+        found = resolver.install_check(held, target)
+        place = f"Python {target.python}, {target.platform}"
+        if found.problem:
+            message = f"`{variant.name}` does not install on {place}: {found.problem}"
             findings.append(
-                Finding(code="NX-V24", file=pins.file_of(variant.name), line=_named(held, reason), message=message, hint=hint)
+                Finding(code="NX-V24", file=path, line=_named(held, found.problem), message=message, hint=_INSTALL_HINT)
             )
+        elif found.built and not declaration.rules.build:
+            names = ", ".join(f"`{name}`" for name in found.built)
+            line = next((pin.line_number for pin in held if pin.name in found.built), 0)
+            message = f"`{variant.name}` installs on {place} only by building {names}, which have no wheel there"
+            hint = "a build runs the package's code: pin versions with wheels, or say `build = true` in `[tool.nexus]`"
+            findings.append(Finding(code="NX-V26", file=path, line=line, message=message, hint=hint, severity="warning"))
     return findings
 
 
@@ -232,40 +241,31 @@ def check_classes(
     """Every member stands where its class allows it to, by the metadata of the version that is pinned."""
     findings: list[Finding] = []
     standings = []
-    said = declaration.rules
     for asked in {asked.name: asked for asked in variant.requirements if members is None or asked.name in members}.values():
-        if asked.name == said.engine:
+        if asked.name == declaration.rules.engine:
             continue
         pin = next((pin for pin in committed.of(variant.name) if pin.name == asked.name), None)
         try:
-            standing = standing_of(declaration, asked, pin, committed.of(variant.name), metadata)
+            standings.append(standing_of(declaration, asked, pin, metadata))
         except NexusError as error:
-            findings.append(unchecked(error, line=asked.line))
-            continue
-        if standing is None:
-            message = f"the class of `{asked.name}` could not be derived: a source outside an index says nothing of its extras"
-            findings.append(
-                Finding(code="NX-V13", file=FILE, line=asked.line, message=message, severity="warning", hint="register a release")
-            )
-        else:
-            standings.append(standing)
+            message = f"the class of `{asked.name}` could not be derived: {error.message}"
+            findings.append(Finding(code="NX-V13", file=FILE, line=asked.line, message=message, hint=error.hint))
     return [*findings, *classes.check(declaration, variant, standings)]
 
 
-def standing_of(
-    declaration: Declaration, asked: Asked, pin: Pin | None, held: Sequence[Pin], metadata: PackageMetadata
-) -> classes.Standing | None:  # fmt: skip
-    """The class of one member. Raises MetadataUnavailable. None: only its graph is known, and that does not decide."""
-    said = declaration.rules
-    if pin is not None and pin.version:
-        return classes.classify(metadata.metadata(asked.name, pin.version), said.engine, said.targets)
-    if pin is None and not asked.url and asked.name not in (declaration.uv.get("sources") or {}):
-        version = asked.pinned or _newest(metadata, asked)
-        return classes.classify(metadata.metadata(asked.name, version), said.engine, said.targets)
-    if any(one.name == said.engine and asked.name in one.via for one in held):
-        kind = classes.PackageClass.AGNOSTIC if asked.extras else classes.PackageClass.DEPENDENT
-        return classes.Standing(package=asked.name, version=pin.shown if pin else "", kind=kind, extras=tuple(sorted(asked.extras)))
-    return None
+def standing_of(declaration: Declaration, asked: Asked, pin: Pin | None, metadata: PackageMetadata) -> classes.Standing:
+    """The class of one member: of the release or commit that is pinned, else of the newest release that is allowed.
+
+    Raises MetadataUnavailable.
+    """
+    if pin is not None and pin.url:
+        found = metadata.source(asked.name, pin.url)
+    elif pin is None and (asked.url or asked.name in (declaration.uv.get("sources") or {})):
+        raise MetadataUnavailable(f"`{asked.name}` comes from a source that is not pinned yet", hint="resolve the variant first")
+    else:
+        version = pin.version if pin is not None else asked.pinned or _newest(metadata, asked)
+        found = metadata.metadata(asked.name, version)
+    return classes.classify(found, declaration.rules.engine, declaration.rules.targets)
 
 
 def _newest(metadata: PackageMetadata, asked: Asked) -> str:

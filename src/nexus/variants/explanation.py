@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,12 +75,8 @@ def _standings(registry: Registry, conflict: Conflict, metadata: PackageMetadata
     found = {}
     for side in conflict.sides:
         pin = next((pin for pin in registry.committed.of(conflict.variant) if pin.name == side.asked.name), None)
-        try:
-            standing = checks.standing_of(registry.declaration, side.asked, pin, (), metadata)
-        except MetadataUnavailable:
-            continue
-        if standing is not None:
-            found[side.asked.name] = standing
+        with contextlib.suppress(MetadataUnavailable):
+            found[side.asked.name] = checks.standing_of(registry.declaration, side.asked, pin, metadata)
     return found
 
 

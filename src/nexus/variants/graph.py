@@ -107,17 +107,18 @@ class _Causes:
         self.asked_before, self.asked_after = asked_before, asked_after
 
     def of(self, package: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self._walk(package, {package})))
+        """The causes, edits of the declaration first; a package that only changed its askers has none of its own."""
+        found = tuple(dict.fromkeys(self._walk(package, {package})))
+        return tuple(sorted(found, key=lambda text: (" release of " in text, text))) or ("other packages ask for it now",)
 
     def _walk(self, package: str, seen: set[str]) -> Iterator[str]:
         if self.asked_before.get(package) != self.asked_after.get(package):
             yield self._edited(package)
             return
-        above = (self.after.get(package, frozenset()) | self.before.get(package, frozenset())) & self.changed - seen
-        if not above:
-            yield package if self._same_askers(package) else f"{package} (asked for by other packages now)"
-            return
-        for name in sorted(above):
+        above = (self.after.get(package, frozenset()) | self.before.get(package, frozenset())) & self.changed
+        if not above and self._same_askers(package):
+            yield f"another release of `{package}`"
+        for name in sorted(above - seen):
             seen.add(name)
             yield from self._walk(name, seen)
 

@@ -5,6 +5,7 @@ Plain shapes and text, no scripts and no links, so that it can stand in a pull r
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -12,8 +13,9 @@ from nexus.variants.conflicts import Conflict, Side
 
 _BOX_HEIGHT = 52
 _ROW = 96
-_GAP = 150  # between columns: room for the version range on the arrow
-_CHARACTER = 7.3  # width of a 12-pixel letter, generous
+_GAP = 200  # between columns: a straight part for the version range, then the bend
+_STRAIGHT = 120
+_CHARACTER = 8.3  # width of a bold 12-pixel letter, generous
 _MARGIN = 24
 _MAX_LABEL = 44
 _COLOURS = ("#2f5d8a", "#8a4b2f", "#3f7a4d", "#6d4a8a", "#7a6a1f")
@@ -42,7 +44,7 @@ def svg(conflict: Conflict) -> str:
     """The picture as an SVG document."""
     top = 64
     columns = _columns(conflict)
-    height = top + _ROW * len(conflict.sides) + _MARGIN
+    height = top + _ROW * (len(conflict.sides) - 1) + _BOX_HEIGHT + _MARGIN
     contested_x = columns[-1]
     target = _Box(
         contested_x, top + (_ROW * len(conflict.sides) - _ROW) / 2, _width(conflict.contested or "no solution", "no version fits")
@@ -61,8 +63,11 @@ def svg(conflict: Conflict) -> str:
 
 
 def _headline(conflict: Conflict) -> str:
-    over = f" over {conflict.contested}" if conflict.contested else ""
-    return f"{conflict.variant}: {len(conflict.sides)} requirements conflict{over}"
+    if len(conflict.sides) == 1:
+        return f"{conflict.variant}: {conflict.sides[0].asked.text} cannot be met"
+    return f"{conflict.variant}: {len(conflict.sides)} requirements conflict" + (
+        f" over {conflict.contested}" if conflict.contested else ""
+    )
 
 
 def _title(conflict: Conflict) -> str:
@@ -93,10 +98,15 @@ def _lane(conflict: Conflict, side: Side, number: int, columns: list[float], tar
     parts = [_box(box, side.asked.text, _who(side), colour)]
     for level, (label, step) in enumerate(zip(_between(conflict, side), side.chain, strict=False)):
         following = _Box(columns[level + 1], y, _width(label, ""))
-        parts += [_arrow(box, following, step.needs, colour), _box(following, label, "", colour)]
+        parts += [_arrow(box, following, _range(step.needs), colour), _box(following, label, "", colour)]
         box = following
-    demand = side.chain[-1].needs if side.chain else side.asked.specifier or "any version"
-    return [*parts, _arrow(box, target, demand, colour)]
+    demand = side.chain[-1].needs if side.chain else side.asked.text
+    return [*parts, _arrow(box, target, _range(demand), colour)]
+
+
+def _range(text: str) -> str:
+    """The versions that ``name>=1,<2`` allows."""
+    return re.sub(r"^[A-Za-z0-9._-]+(\[[^\]]*\])?\s*", "", text) or "any version"
 
 
 def _who(side: Side) -> str:
@@ -124,14 +134,17 @@ def _box(box: _Box, label: str, below: str, colour: str, fill: str = "#f6f8fa") 
 
 
 def _arrow(start: _Box, end: _Box, label: str, colour: str) -> str:
-    bend = (end.x - start.right) / 2
-    tip = end.x - 3
-    curve = f"C{start.right + bend:.1f},{start.middle:.1f} {tip - bend:.1f},{end.middle:.1f} {tip:.1f},{end.middle:.1f}"
-    path = f"M{start.right:.1f},{start.middle:.1f} {curve}"
+    """A straight part under the label, then a bend into the middle of *end*."""
+    tip, turn = end.x - 3, max(start.right + 10, end.x - (_GAP - _STRAIGHT))
+    bend = (tip - turn) / 2
+    curve = f"C{turn + bend:.1f},{start.middle:.1f} {tip - bend:.1f},{end.middle:.1f} {tip:.1f},{end.middle:.1f}"
+    path = f"M{start.right:.1f},{start.middle:.1f} L{turn:.1f},{start.middle:.1f} {curve}"
     x, y = start.right + 8, start.middle - 7
+    room = int((turn - start.right - 8) / 6.6)
+    shown = label if len(label) <= room else label[: room - 1] + "…"
     return (
         f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.6" marker-end="url(#head{_COLOURS.index(colour)})"/>'
-        f'<text x="{x:.1f}" y="{y:.1f}" class="small">{escape(_clip(label)[: int(_GAP / 6.4)])}</text>'
+        f'<text x="{x:.1f}" y="{y:.1f}" class="small">{escape(shown)}</text>'
     )
 
 

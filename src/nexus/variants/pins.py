@@ -7,6 +7,7 @@ own, because pip refuses a requirement without a hash beside hashed ones. The au
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -199,13 +200,45 @@ def split(pins: Iterable[Pin]) -> tuple[tuple[Pin, ...], tuple[Pin, ...]]:
 
 
 def compare(expected: Iterable[Pin], actual: Iterable[Pin]) -> tuple[str, ...]:
-    """The lines that differ, as ``-`` committed and ``+`` expected; empty when both pin the same files. Comments do not count."""
-    before = {pin.line(): frozenset(pin.hashes) for pin in actual}
-    after = {pin.line(): frozenset(pin.hashes) for pin in expected}
-    lines: list[tuple[str, str]] = [(line, f"- {line}") for line in before.keys() - after.keys()]
-    lines += [(line, f"+ {line}") for line in after.keys() - before.keys()]
+    """The lines that differ, as ``-`` committed and ``+`` expected; empty when both pin the same files.
+
+    Comments do not count, nor how a marker is written: resolvers simplify the same condition differently.
+    """
+    before = {pin.line(): pin for pin in actual}
+    after = {pin.line(): pin for pin in expected}
+    lines: list[tuple[str, str]] = []
+    for line in sorted(after.keys() - before.keys()):
+        twin = next((old for text, old in before.items() if text not in after and _same_but_marker(after[line], old)), None)
+        if twin is None:
+            lines.append((line, f"+ {line}"))
+        else:
+            after[twin.line()] = after.pop(line)
+    lines += [(line, f"- {line}") for line in before.keys() - after.keys()]
     for line in before.keys() & after.keys():
-        if before[line] != after[line]:
-            gone, new = len(before[line] - after[line]), len(after[line] - before[line])
-            lines.append((line, f"~ {line}  (hashes: {gone} gone, {new} new)"))
+        old, new = frozenset(before[line].hashes), frozenset(after[line].hashes)
+        if old != new:
+            lines.append((line, f"~ {line}  (hashes: {len(old - new)} gone, {len(new - old)} new)"))
     return tuple(text for _, text in sorted(lines))
+
+
+def _same_but_marker(left: Pin, right: Pin) -> bool:
+    """Whether two pins say the same on every machine of a grid, however their markers are written."""
+    if (left.name, left.version, left.url) != (right.name, right.version, right.url) or not (left.marker and right.marker):
+        return False
+    one, other = Marker(left.marker), Marker(right.marker)
+    return all(one.evaluate(machine) == other.evaluate(machine) for machine in _machines())
+
+
+@functools.cache
+def _machines() -> tuple[dict[str, str], ...]:
+    systems = (("linux", "Linux", "posix"), ("darwin", "Darwin", "posix"), ("win32", "Windows", "nt"))
+    implementations = (("cpython", "CPython"), ("pypy", "PyPy"))
+    return tuple(
+        {
+            "python_version": f"3.{minor}", "python_full_version": f"3.{minor}.{patch}", "sys_platform": system[0],
+            "platform_system": system[1], "os_name": system[2], "platform_machine": machine,
+            "implementation_name": implementation[0], "platform_python_implementation": implementation[1],
+        }
+        for minor in range(9, 16) for patch in (0, 9) for system in systems
+        for machine in ("x86_64", "aarch64", "arm64", "AMD64") for implementation in implementations
+    )  # fmt: skip

@@ -53,6 +53,10 @@ class PackageMetadata(Protocol):
         """The metadata of one release, from a wheel where there is one."""
         ...
 
+    def source(self, name: str, url: str) -> Metadata:
+        """The metadata of a Git source pinned by commit (`git+https://…@<commit>`), as its `pyproject.toml` declares it."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
@@ -108,6 +112,14 @@ class Target:
     platform: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installable:
+    """Whether pins install on a target: ``problem`` says why not; ``built`` names those that have no wheel and would be built."""
+
+    problem: str = ""
+    built: tuple[str, ...] = ()
+
+
 class Resolver(Protocol):
     """Resolves, and says whether pins install.
 
@@ -118,8 +130,8 @@ class Resolver(Protocol):
 
     def resolve(self, problem: Problem) -> Resolution | Unsatisfiable: ...
 
-    def install_check(self, pins: Sequence[Pin], target: Target) -> str:
-        """Why the pins do not install on *target* from wheels; empty when they do."""
+    def install_check(self, pins: Sequence[Pin], target: Target) -> Installable:
+        """Whether the pins install on *target*, by a dry run."""
         ...
 
 

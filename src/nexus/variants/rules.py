@@ -68,8 +68,8 @@ _RULES = (
         "NX-V13",
         "class-unknown",
         "The class of a package could not be derived",
-        "A source outside an index says nothing of its extras before it is built.",
-        "register a release",
+        "Its metadata could not be read from the index or the Git source without building it; that is never a pass.",
+        "register a release with a wheel, or a Git source that declares its dependencies in `[project]`",
     ),
     (
         "NX-V20",
@@ -114,6 +114,13 @@ _RULES = (
         "see `nexus variants explain`",
     ),
     (
+        "NX-V26",
+        "build-needed",
+        "A pin installs only by being built",
+        "It has no wheel for a target; a build runs the package's code on the machine that installs it.",
+        "pin a version with wheels, or say `build = true` in `[tool.nexus]`",
+    ),
+    (
         "NX-V30",
         "engine-in-ecosystem-graph",
         "The ecosystem variant contains the engine",
@@ -149,7 +156,7 @@ _RULES = (
         "repeat when it answers",
     ),
 )
-_WARNINGS = ("NX-V04", "NX-V13")
+_WARNINGS = ("NX-V04", "NX-V26")
 
 for _code, _name, _title, _text, _hint in _RULES:
     _severity = "warning" if _code in _WARNINGS else "error"

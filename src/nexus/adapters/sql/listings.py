@@ -17,11 +17,16 @@ from nexus.runs.ports import Filter
 _NOTABLE = "stage IN ('RUNNING', 'FAILED', 'SCHEDULING_FAILED', 'DEADLINE_EXCEEDED', 'CANCELLED')"  # the condition of its index
 _NOTABLE_STAGES = frozenset({Stage.RUNNING, Stage.FAILED, Stage.SCHEDULING_FAILED, Stage.DEADLINE_EXCEEDED, Stage.CANCELLED})
 _RUNNING = f"{SELECT_RUN} WHERE {_NOTABLE} AND stage = 'RUNNING' AND waiting = 0 ORDER BY seq"
+_OF_ROOT = "(root_id = ? OR (id = ? AND root_id IS NULL))"
+_NEXT_DUE = "SELECT not_before FROM runs WHERE waiting = 1 AND not_before IS NOT NULL ORDER BY not_before LIMIT 1"
+_LATE = "SELECT received_at, result_uri, error_cause, error_details FROM late_reports WHERE run_id = ? ORDER BY seq"
 _SELECT_NUMBERED = SELECT_RUN.replace("SELECT ", "SELECT seq, ", 1)
+# the planner would rather walk all runs in their order than sort the few that are due
+_SELECT_WAITING = _SELECT_NUMBERED + " INDEXED BY runs_waiting WHERE waiting = 1"
 _WAITING = (
-    f"SELECT * FROM ({_SELECT_NUMBERED} WHERE waiting = 1 AND not_before IS NULL"  # noqa: S608 - names from rows.py
+    f"SELECT * FROM ({_SELECT_WAITING} AND not_before IS NULL"  # noqa: S608 - names from rows.py
     " AND id NOT IN (SELECT value FROM json_each(:exclude)) ORDER BY seq LIMIT :limit) "
-    f"UNION ALL SELECT * FROM ({_SELECT_NUMBERED} WHERE waiting = 1 AND not_before <= :now"
+    f"UNION ALL SELECT * FROM ({_SELECT_WAITING} AND not_before <= :now"
     " AND id NOT IN (SELECT value FROM json_each(:exclude)) ORDER BY seq LIMIT :limit) "
     "ORDER BY seq LIMIT :limit"
 )
@@ -44,7 +49,7 @@ def page(connection: sqlite3.Connection, where: Filter, limit: int, before: str 
         terms.append("parent_id = ?")
         values.append(where.parent_id)
     if where.root_id is not None:
-        terms.append("(root_id = ? OR (id = ? AND root_id IS NULL))")
+        terms.append(_OF_ROOT)
         values += [where.root_id, where.root_id]
     if before is not None:
         terms.append("seq < ?")
@@ -62,8 +67,7 @@ def waiting(connection: sqlite3.Connection, now: datetime, limit: int, exclude: 
 
 def next_due(connection: sqlite3.Connection) -> datetime | None:
     """The earliest ``not_before`` of a waiting run."""
-    query = "SELECT not_before FROM runs WHERE waiting = 1 AND not_before IS NOT NULL ORDER BY not_before LIMIT 1"
-    row = connection.execute(query).fetchone()
+    row = connection.execute(_NEXT_DUE).fetchone()
     return None if row is None else from_microseconds(row[0])
 
 
@@ -74,10 +78,9 @@ def running(connection: sqlite3.Connection) -> list[Run]:
 
 def late_reports(connection: sqlite3.Connection, run_id: str) -> list[Report]:
     """The reports that came after the run's end, in the order they came."""
-    query = "SELECT received_at, result_uri, error_cause, error_details FROM late_reports WHERE run_id = ? ORDER BY seq"
     return [
         Report(received_at=from_microseconds(row[0]), result_uri=row[1], error_cause=row[2], error_details=row[3])
-        for row in connection.execute(query, (run_id,))
+        for row in connection.execute(_LATE, (run_id,))
     ]
 
 

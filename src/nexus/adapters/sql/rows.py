@@ -24,10 +24,11 @@ _STAGES = {stage.value: stage for stage in Stage}
 ACCEPT_COLUMNS = (
     "id", "algorithm", "stage", "received_at", "last_modified", "received_by", "caller", "content_hash", "payload_size",
     "payload_key", "payload_offset", "template_revision", "api_version", "tag", "dry_run", "overrides", "payload_valid_for",
+    "idempotency_key", "fingerprint",
 )  # fmt: skip
-# What only some accepts write: children, keyed requests, runs that are not fresh.
+# What only some accepts write: children, and runs that are not fresh.
 OTHER_COLUMNS = (
-    "revision", "root_id", "parent_algorithm", "parent_id", "depth", "idempotency_key", "fingerprint", "waiting", "not_before",
+    "revision", "root_id", "parent_algorithm", "parent_id", "depth", "waiting", "not_before",
     "sent_at", "job_uid", "attempt", "counted_failures", "transient_failures", "first_started_at", "result_uri",
     "failure_cause", "failure_details",
 )  # fmt: skip
@@ -36,7 +37,10 @@ SELECT_RUN = f"SELECT {', '.join(COLUMNS)} FROM runs"  # noqa: S608 - names from
 
 
 def insert_fresh(count: int) -> str:
-    """The statement that inserts *count* fresh root runs at once. One step of SQLite hands the interpreter lock over once."""
+    """The statement that inserts *count* fresh root runs at once, leaving out those whose idempotency key is taken.
+
+    One step of SQLite for many rows: each step gives the interpreter lock away and has to get it back.
+    """
     values = f"({'?, ' * len(ACCEPT_COLUMNS)}?, 0, 0, 1, 0, 0, 0, 1)"
     names = (
         *ACCEPT_COLUMNS,
@@ -49,7 +53,10 @@ def insert_fresh(count: int) -> str:
         "transient_failures",
         "tree_runs",
     )
-    return f"INSERT INTO runs ({', '.join(names)}) VALUES {', '.join([values] * count)}"  # noqa: S608
+    return (
+        f"INSERT INTO runs ({', '.join(names)}) VALUES {', '.join([values] * count)} "  # noqa: S608
+        "ON CONFLICT (caller, algorithm, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    )
 
 
 INSERT_ANY = (
@@ -59,15 +66,13 @@ INSERT_ANY = (
 
 
 def is_fresh(run: Run) -> bool:
-    """Whether the run is one that was just accepted, outside any tree and without a key: the shortest statement will do."""
+    """Whether the run is one that was just accepted, outside any tree: the shortest statement will do."""
     return (
         run.parent is None
-        and run.idempotency_key is None
         and run.waiting
         and run.revision == 0
         and run.attempt == 0
         and run.depth == 0
-        and run.fingerprint is None
         and run.not_before is None
         and run.sent_at is None
         and run.job_uid is None
@@ -102,6 +107,8 @@ def encode_fresh(run: Run) -> tuple[Any, ...]:
         1 if run.dry_run else 0,
         run.overrides,
         None if run.payload_valid_for is None else run.payload_valid_for // _MICROSECOND,
+        run.idempotency_key,
+        run.fingerprint,
     )
 
 
@@ -115,8 +122,6 @@ def encode(run: Run) -> tuple[Any, ...]:
         None if parent is None else parent.algorithm,
         None if parent is None else parent.run_id,
         run.depth,
-        run.idempotency_key,
-        run.fingerprint,
         1 if run.waiting else 0,
         _instant(run.not_before),
         _instant(run.sent_at),
@@ -150,12 +155,12 @@ def decode(row: Row) -> Run:
         dry_run=bool(row[14]),
         overrides=row[15],
         payload_valid_for=None if row[16] is None else timedelta(microseconds=row[16]),
-        revision=row[17],
-        root_id=row[18] or row[0],
-        parent=None if row[20] is None else ParentRef(algorithm=row[19], run_id=row[20]),
-        depth=row[21],
-        idempotency_key=row[22],
-        fingerprint=row[23],
+        idempotency_key=row[17],
+        fingerprint=row[18],
+        revision=row[19],
+        root_id=row[20] or row[0],
+        parent=None if row[22] is None else ParentRef(algorithm=row[21], run_id=row[22]),
+        depth=row[23],
         waiting=bool(row[24]),
         not_before=_datetime(row[25]),
         sent_at=_datetime(row[26]),

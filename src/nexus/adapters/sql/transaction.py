@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from nexus.adapters.sql.rows import INLINE_BYTES, INSERT_ANY, SELECT_RUN, decode, differences, encode, encode_fresh, insert_fresh
 from nexus.kernel.clock import to_microseconds
+from nexus.kernel.errors import IdempotencyMismatch
 from nexus.runs.keeping import cancelled_parent, check_limits, not_found, run_exists, same_request, unknown_parent, unstorable
 from nexus.runs.model import Report, Run, Stage
 from nexus.runs.ports import Accepted, Change, Decide, TreeLimits
@@ -50,39 +51,53 @@ class Transaction:
 
     def accept_fresh(self, runs: Sequence[Fresh]) -> list[Accepted | Exception]:
         """Inserts fresh root runs with payloads that fit a row; one result for each, in order."""
-        execute = self.connection.execute
         results: list[Accepted | Exception] = []
         for start in range(0, len(runs), _CHUNK):
             chunk = runs[start : start + _CHUNK]
             if len(chunk) == _CHUNK:
                 try:
-                    execute(_INSERT_CHUNK, [value for run, inline in chunk for value in (*encode_fresh(run), inline)])
+                    values = [value for run, inline in chunk for value in (*encode_fresh(run), inline)]
+                    inserted = self.connection.execute(_INSERT_CHUNK, values).rowcount
                 except (sqlite3.IntegrityError, UnicodeEncodeError, OverflowError):
                     pass  # one of the sixteen is bad and none was inserted: one by one finds it
                 else:
-                    results += [Accepted(run) for run, _ in chunk]
+                    results += [Accepted(run) if inserted == _CHUNK else self._settle(run) for run, _ in chunk]
                     continue
             results += [self._accept_one_fresh(run, inline) for run, inline in chunk]
         for result in results:
-            if isinstance(result, Accepted):
+            if isinstance(result, Accepted) and not result.replayed:
                 self._count(result.run.stage, 1)
         return results
 
     def _accept_one_fresh(self, run: Run, inline: bytes | None) -> Accepted | Exception:
         try:
-            self.connection.execute(_INSERT_FRESH, (*encode_fresh(run), inline))
+            inserted = self.connection.execute(_INSERT_FRESH, (*encode_fresh(run), inline)).rowcount
         except sqlite3.IntegrityError:
             return run_exists(run)
         except (UnicodeEncodeError, OverflowError) as error:
             return unstorable(error)
-        return Accepted(run)
+        return Accepted(run) if inserted else self._settle(run)
+
+    def _settle(self, run: Run) -> Accepted | Exception:
+        """What became of a run whose statement left out those with a taken key."""
+        stored = None if run.idempotency_key is None else self._stored_under_key(run)
+        if stored is None or stored.id == run.id:
+            return Accepted(run)
+        try:
+            return Accepted(same_request(stored, run), True)
+        except IdempotencyMismatch as error:
+            return error
+
+    def _stored_under_key(self, run: Run) -> Run | None:
+        row = self.connection.execute(_BY_KEY, (run.caller, run.algorithm, run.idempotency_key)).fetchone()
+        return None if row is None else decode(row)
 
     def accept(self, run: Run, inline: bytes | None, limits: TreeLimits) -> Accepted:
-        """Stores a run of any kind: with a key, a parent, a payload larger than fits a row."""
+        """Stores a run of any kind: with a parent, a history, a payload larger than fits a row."""
         if run.idempotency_key is not None:
-            stored = self.connection.execute(_BY_KEY, (run.caller, run.algorithm, run.idempotency_key)).fetchone()
+            stored = self._stored_under_key(run)
             if stored is not None:
-                return Accepted(same_request(decode(stored), run), True)
+                return Accepted(same_request(stored, run), True)
         if run.parent is not None:
             run = self._placed(run, limits)
         elif run.root_id != run.id or run.depth:

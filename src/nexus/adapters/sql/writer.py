@@ -44,6 +44,7 @@ class Writer:
         self._queue: SimpleQueue[list[Item] | None] = SimpleQueue()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed = False
+        self._unanswered: list[Item] = []  # what the thread had taken when it ended; empty unless it broke
         self._thread = threading.Thread(target=self._run, name="nexus-store-writer", daemon=True)
 
     async def start(self) -> None:
@@ -81,6 +82,15 @@ class Writer:
             self._queue.put(self._pending)
             self._pending = []
 
+    def _end(self, items: list[Item]) -> None:
+        """After the thread: whoever still waits, because it broke, is told. Runs on the loop, so nothing comes in between."""
+        self._closed = True
+        items += self._pending
+        self._pending = []
+        while not self._queue.empty():
+            items += self._queue.get() or []
+        _deliver([(future, None, stopped()) for future, _, _ in items])
+
     # ── in the thread ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
@@ -93,8 +103,11 @@ class Writer:
         self._tell(_succeed, self._opened)
         try:
             self._serve(connection)
+        except BaseException:
+            log.exception("store.writer_broke: the service has to be started again")
         finally:
             connection.close()
+            self._tell(self._end, self._unanswered)
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         waiting: list[Item] = []
@@ -112,9 +125,11 @@ class Writer:
                     ending = True
                 else:
                     waiting.extend(handed)
+            self._unanswered = waiting
             group, waiting = waiting[:_LARGEST_GROUP], waiting[_LARGEST_GROUP:]
             if group:
                 self._tell(_deliver, self._attempt(connection, group))
+            self._unanswered = waiting
 
     def _attempt(self, connection: sqlite3.Connection, group: list[Item]) -> list[Outcome]:
         """The outcomes of a group; when it does not fit the disk, of each alone, since the small ones may."""

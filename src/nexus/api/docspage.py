@@ -52,9 +52,9 @@ def page() -> bytes:
     document = openapi.document()
     index, sections = [], []
     for group, title in _GROUPS.items():
-        index.append(f'<li><a href="#{group}">{title}</a></li>')
+        index.append(f'<li><a href="#group-{group}">{title}</a></li>')
         rows = "".join(_route(route, document) for route in ROWS if route.group == group)
-        sections.append(f'<section id="{group}"><h2>{title}</h2>{rows}</section>')
+        sections.append(f'<section id="group-{group}"><h2>{title}</h2>{rows}</section>')
     names = sorted(document["components"]["schemas"])
     bodies = "".join(_schema(name, document["components"]["schemas"][name]) for name in names)
     intro = "".join(f"<p>{_prose(part)}</p>" for part in document["info"]["description"].strip().split("\n\n"))

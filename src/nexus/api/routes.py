@@ -149,7 +149,7 @@ def _match(node: _Node, segments: list[bytes], at: int, values: list[bytes], met
         found = _match(node.variable, segments, at + 1, values, method)
         if found is None:
             values.pop()
-    if found is None and node.rest is not None and segment:
+    if found is None and node.rest is not None and segment and (method is None or method in node.rest.leaves):
         values.append(b"/".join(segments[at:]))
         return node.rest
     return found

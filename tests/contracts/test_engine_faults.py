@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -399,3 +400,28 @@ async def test_a_torn_record_is_a_lost_attempt(subject: ProcessSubject) -> None:
     assert isinstance(first, Ended)
     assert first.exit.kind is ExitKind.LOST
     assert await subject.engine.status(launch.run_id, 1) == first
+
+
+@linux
+async def test_an_attempt_whose_folder_was_removed_ends(subject: ProcessSubject) -> None:
+    """Somebody removes the data folder under a running attempt: as no service can know of it any more, it ends."""
+    launch = subject.launch("family", memory_bytes=1 << 30)
+    await subject.engine.create(launch)
+    await subject.begun(launch.run_id)
+    shutil.rmtree(subject.folder / "engine")
+    await until_gone(subject, launch.run_id)
+
+
+@linux
+async def test_a_launcher_holds_nothing_of_the_service(subject: ProcessSubject) -> None:
+    """A launcher has its lock, its logs, its pipes and nothing else open, and is small."""
+    launch = subject.launch("wait")
+    await subject.engine.create(launch)
+    await subject.begun(launch.run_id)
+    pid = launcher_pid(subject, launch.run_id)
+    targets = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    folder = str((subject.folder / "engine" / "attempts").resolve())
+    others = [target for target in targets if not target.startswith((folder, "pipe:", "/dev/null"))]
+    assert others == []
+    assert sum(target.startswith("pipe:") for target in targets) == 4  # two for signals, one a stream
+    assert watch.proportional_bytes([pid]) < 8 << 20

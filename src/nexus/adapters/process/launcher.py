@@ -57,12 +57,16 @@ Reply = Callable[[Record], None]
 
 
 class Launcher:
-    """One attempt, from the lock it has to how it ended. *signals*: a descriptor that gives the signals caught, as bytes."""
+    """One attempt, from the lock it has to how it ended.
 
-    def __init__(self, request: Request, signals: int) -> None:
+    *signals*: a descriptor that gives the signals caught, as bytes. *lock*: the descriptor that holds the attempt's lock.
+    """
+
+    def __init__(self, request: Request, signals: int, lock: int) -> None:
         self._request = request
         self._folder: str = request["folder"]
         self._signals = signals
+        self._lock = lock
         self._grace_s: float = request["grace_s"]
         self._pid = 0
         self._status: int | None = None
@@ -159,6 +163,8 @@ class Launcher:
     def _sample(self, now: float) -> None:
         if self._cancelled():  # should the signal have been lost
             self._end("cancelled", _CANCELLED, now)
+        if not os.fstat(self._lock).st_nlink:  # the data folder was removed: no service will ever know of this attempt
+            self._end("lost", "its folder was removed while it ran", now)
         limit = self._request["memory_bytes"]
         self._next_sample = now + (_SAMPLE_S if limit is not None else _SAMPLE_UNLIMITED_S)
         pids = watch.descendants(os.getpid())
@@ -278,6 +284,7 @@ def launch(request: Request, answer: Record, reply: Reply) -> None:
     """The whole life of a launcher, in a process just forked. *reply* sends an answer to the service; it must not block."""
     os.setsid()
     watch.become_subreaper()
+    watch.name_process("nexus-launcher")
     signals = _take_signals()
     folder = request["folder"]
     try:
@@ -291,12 +298,12 @@ def launch(request: Request, answer: Record, reply: Reply) -> None:
     taken = mine if lock is not None else folders.read_record(folder, folders.LOCK)
     reply({**answer, **(taken or {})})
     if lock is not None:
-        _keep(folder, _attempt(request, signals))
+        _keep(folder, _attempt(request, signals, lock))
 
 
-def _attempt(request: Request, signals: int) -> Record:
+def _attempt(request: Request, signals: int, lock: int) -> Record:
     try:
-        return Launcher(request, signals).run()
+        return Launcher(request, signals, lock).run()
     except Exception as error:  # the launcher's own loop: whatever went wrong, nothing may run on unwatched
         _end_everything()
         return {"kind": "lost", "ended_us": _now_us(), "detail": f"its launcher failed: {type(error).__name__}: {error}"}

@@ -15,7 +15,7 @@ from collections.abc import Callable
 LINUX = sys.platform == "linux"
 MARKER = "NEXUS_ATTEMPT"  # in the environment of all an attempt starts: finds what outlived a launcher that was killed
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 _prctl = ctypes.CDLL(None).prctl if LINUX else None
 
 
@@ -29,6 +29,12 @@ def become_subreaper() -> None:
     """Makes orphaned descendants children of this process, however they detached."""
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def name_process(name: str) -> None:
+    """What `ps -o comm` and `top` show for this process; at most 15 characters."""
+    if _prctl is not None:
+        _prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def start_time(pid: int) -> int | None:

@@ -30,21 +30,21 @@ class Zygote:
         self._requests = requests
         self._answers = answers
         self._launchers: dict[int, int] = {}  # pid → number of its request
+        self._died, self._wake = os.pipe()
 
     def serve(self) -> None:
         """Returns when the service has closed the socket."""
-        died, wake = os.pipe()
-        os.set_blocking(died, False)
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for fd in (self._died, self._wake):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         poll = select.poll()
-        poll.register(died, select.POLLIN)
+        poll.register(self._died, select.POLLIN)
         poll.register(self._requests, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
-                if fd == died:
-                    os.read(died, 512)
+                if fd == self._died:
+                    os.read(self._died, 512)
                     self._reap()
                 elif not self._take_request():
                     return
@@ -82,9 +82,8 @@ class Zygote:
             self._launchers[pid] = number
             return
         try:
-            self._requests.close()
-            _leave_descriptors()
-            launch(json.loads(body), {"number": number}, self._reply)
+            self._leave_descriptors()
+            launch(json.loads(body), {"number": number}, self._reply_once)
         finally:
             os._exit(0)
 
@@ -108,14 +107,21 @@ class Zygote:
         except OSError:
             pass
 
+    def _reply_once(self, answer: dict[str, object]) -> None:
+        """A launcher has one thing to say; afterwards it holds nothing of the service."""
+        self._reply(answer)
+        self._answers.close()
 
-def _leave_descriptors() -> None:
-    """Lets go of the service's terminal and pipes: whoever reads them to their end must not wait for a launcher."""
-    signal.set_wakeup_fd(-1)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(nowhere, fd)
-    os.close(nowhere)
+    def _leave_descriptors(self) -> None:
+        """Lets go, in a launcher, of the service's terminal and pipes: whoever reads them to their end must not wait for it."""
+        signal.set_wakeup_fd(-1)
+        self._requests.close()
+        os.close(self._died)
+        os.close(self._wake)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(nowhere, fd)
+        os.close(nowhere)
 
 
 def main() -> None:
@@ -126,6 +132,7 @@ def main() -> None:
         inherited.set_inheritable(False)
     os.chdir("/")
     watch.become_subreaper()
+    watch.name_process("nexus-zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()

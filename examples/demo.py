@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,14 +65,17 @@ class Work:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     HOME.mkdir(exist_ok=True)
     if not (HOME / "data" / "environments").exists():
         say("the first time, the environments of the examples are built: this takes as long as their packages to download")
+    LOG.unlink(missing_ok=True)
     began = time.monotonic()
     try:
         with service() as address, Nexus(address, retry_for=5) as nexus, unfinished_cancelled(nexus):
             say(f"service ready at {address}, its data in {_short(HOME / 'data')}")
+            cancel_unfinished(nexus)  # of a demo that was killed
             work = submit(nexus)
             runs = follow(nexus, work)
             _refuse_failures(runs)
@@ -99,23 +103,24 @@ def service() -> Iterator[str]:
     for name in EXAMPLES:
         command += ["--algorithms", str(ROOT / "examples" / name / "algorithm.yaml")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS__")}
-    with LOG.open("wb") as log:
+    before = len(LOG.read_text("utf-8", "replace")) if LOG.exists() else 0
+    with LOG.open("ab") as log:
         # a session of its own: Ctrl-C reaches this program alone, which then ends things in their order
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True)
     try:
-        yield _address(process)
+        yield _address(process, before)
     finally:
         _stop(process)
 
 
-def _address(process: subprocess.Popen[bytes]) -> str:
-    """Where the service answers, once it does. Raises DemoFailed."""
+def _address(process: subprocess.Popen[bytes], before: int) -> str:
+    """Where the service answers, once it does; its log begins after *before* characters. Raises DemoFailed."""
     until = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < until:
+        text = LOG.read_text("utf-8", "replace")[before:]
         if process.poll() is not None:
-            last = LOG.read_text("utf-8", "replace").strip().splitlines()[-3:]
-            raise DemoFailed("\n".join(["the service did not start:", *last]))
-        match = _ADDRESS.search(LOG.read_text("utf-8", "replace"))
+            raise DemoFailed("\n".join(["the service did not start:", *text.strip().splitlines()[-3:]]))
+        match = _ADDRESS.search(text)
         if match is not None and _ready(match[0]):
             return match[0]
         time.sleep(0.05)
@@ -146,12 +151,18 @@ def unfinished_cancelled(nexus: Nexus) -> Iterator[None]:
         yield
     except BaseException:
         try:
-            for run in [run for run in nexus.runs(limit=500) if not run.final and run.depth == 0]:
-                nexus.cancel(run.ref, reason="the demo was stopped")
-            await_processes(nexus)
-        except NexusError as error:
-            say(f"what still ran could not be cancelled: {error}")
+            cancel_unfinished(nexus)
+        except NexusError:
+            say("the service is gone; it is started once more, to end what it left running")
+            with service() as address, Nexus(address, retry_for=5) as again:
+                cancel_unfinished(again)
         raise
+
+
+def cancel_unfinished(nexus: Nexus) -> None:
+    for run in [run for run in nexus.runs(limit=500) if not run.final and run.depth == 0]:
+        nexus.cancel(run.ref, reason="the demo was stopped")
+    await_processes(nexus)
 
 
 def await_processes(nexus: Nexus) -> None:
@@ -174,9 +185,11 @@ def submit(nexus: Nexus) -> Work:
 def follow(nexus: Nexus, work: Work) -> list[RunView]:
     """Every run, once all have ended; progress is shown meanwhile."""
     roots = {ref.id for ref in work.roots}
+    first = min(roots)
     with progress() as tell:
         while True:
-            runs = [run for run in nexus.runs(limit=500) if run.root_id in roots]
+            newer = takewhile(lambda run: run.request_id >= first, nexus.runs())  # newest first, ids in order of time
+            runs = [run for run in newer if run.root_id in roots]
             tell(runs)
             if {run.request_id for run in runs} >= roots and all(run.final for run in runs):
                 return runs
@@ -199,7 +212,7 @@ def progress() -> Iterator[Callable[[list[RunView]], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:<8}"), BarColumn(40), TextColumn("{task.fields[counts]}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<8}"), BarColumn(24), TextColumn("{task.fields[counts]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks = {name: bars.add_task(name, total=None, counts="") for name in EXAMPLES}
 

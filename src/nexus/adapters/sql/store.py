@@ -1,17 +1,15 @@
 """SqliteStore: the embedded adapter of RunStore, ManifestStore and TokenStore.
 
 Three kinds of connection, one file: the writer thread's is the only one that writes and checkpoints; the event loop's own
-answers point reads where it stands (15 µs, less than any hop to a thread); the reader thread's answers listings.
+answers point reads where it stands (15 µs, less than any hop to a thread); two reader threads answer the rest, one what
+people list, which may look at many runs, the other what dispatch and supervision ask, so that they never wait for people.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -20,6 +18,7 @@ from msgspec.structs import replace
 
 from nexus.adapters.sql import listings, registered
 from nexus.adapters.sql.faults import translated
+from nexus.adapters.sql.reader import Reader, connect_reader
 from nexus.adapters.sql.rows import INLINE_BYTES, SELECT_RUN, decode, is_fresh
 from nexus.adapters.sql.schema import prepare
 from nexus.adapters.sql.writer import Writer, stopped
@@ -28,8 +27,6 @@ from nexus.kernel.clock import Clock
 from nexus.runs.keeping import not_found
 from nexus.runs.model import Report, Run, Stage
 from nexus.runs.ports import Accepted, Change, Decide, Filter, StoredManifest, TreeLimits
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -49,9 +46,9 @@ class SqliteStore:
         """Used by :meth:`open`."""
         self._path = path
         self._writer = writer
-        self._point = _connect_reader(path)
-        self._listing = _connect_reader(path)
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nexus-store-reader")
+        self._point = connect_reader(path, _BUSY_S)
+        self._work = Reader(path, "nexus-store-work", _BUSY_S)
+        self._lists = Reader(path, "nexus-store-lists", _BUSY_S)
         self._open = True
 
     @classmethod
@@ -76,9 +73,8 @@ class SqliteStore:
         """Commits what was submitted, empties the log into the file, and refuses what comes later. May be called twice."""
         if self._open:
             self._open = False
-            self._listing.interrupt()
-            await asyncio.to_thread(self._reader.shutdown)
-            self._listing.close()
+            await self._work.close()
+            await self._lists.close()
             self._point.close()  # before the writer's, so that the writer is the one that empties the log
         await self._writer.close()
 
@@ -132,7 +128,9 @@ class SqliteStore:
 
     async def page(self, where: Filter, *, limit: int, before: str | None = None) -> list[Run]:
         """Runs that match, newest first. Raises InvalidInput for a cursor that is no run."""
-        return await self._read(listings.page, where, limit, before)
+        if not self._open:
+            raise stopped()
+        return await self._lists.run(listings.page, where, limit, before)
 
     async def waiting(self, now: datetime, *, limit: int, exclude: Sequence[str] = ()) -> list[Run]:
         """Runs that want a start and are due, oldest first."""
@@ -203,12 +201,7 @@ class SqliteStore:
     async def _read(self, query: Callable[..., T], *arguments: Any) -> T:
         if not self._open:
             raise stopped()
-
-        def run() -> T:
-            with translated(self._path):
-                return query(self._listing, *arguments)
-
-        return await asyncio.get_running_loop().run_in_executor(self._reader, run)
+        return await self._work.run(query, *arguments)
 
 
 def _connect_writer(path: Path, now: datetime) -> sqlite3.Connection:
@@ -231,13 +224,6 @@ def _connect_writer(path: Path, now: datetime) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
-
-
-def _connect_reader(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    return connection
 
 
 def _create(path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What is done to runs inside one batch of the writer. Called in the writer thread only, between BEGIN and COMMIT.
+"""What is done to runs inside one group of the writer. Called in the writer thread only, between BEGIN and COMMIT.
 
 Nothing here can conflict: there is one writer, and each step sees what the steps before it did. Counters of stages are
-gathered and written once a batch.
+gathered and written once a group.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Transaction:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Undoes what several statements did when one of them fails, and leaves the rest of the batch alone."""
+        """Undoes what several statements did when one of them fails, and leaves the rest of the group alone."""
         self.connection.execute("SAVEPOINT whole")
         try:
             yield
@@ -198,7 +198,7 @@ class Transaction:
         self.moved[stage] = self.moved.get(stage, 0) + by
 
     def write_counters(self) -> None:
-        """Adds what this batch moved to the stored counters."""
+        """Adds what this group moved to the stored counters."""
         moved = [(stage.value, by) for stage, by in self.moved.items() if by]
         if moved:
             self.connection.executemany(

@@ -24,6 +24,8 @@ from nexus.runs.templates import Template
 PAYLOAD_VALID_FOR = timedelta(hours=24)
 DEFAULT_QUOTA = Decimal("0.1")
 
+MAX_OVERRIDES_BYTES = 64 * 1024
+
 _OVERRIDES = fields.record(fields.SECTIONS)
 _AT = ("customConfiguration",)
 _encode = msgspec.json.Encoder().encode
@@ -110,6 +112,11 @@ def _declared(template: Template) -> Configuration:
 
 def _checked(overrides: bytes) -> dict[str, Any]:
     """The override, decoded and checked; {} when it says nothing. Raises InvalidTemplate."""
+    if len(overrides) > MAX_OVERRIDES_BYTES:
+        raise InvalidTemplate(
+            f"`customConfiguration` has {len(overrides)} bytes; at most {MAX_OVERRIDES_BYTES} are taken",
+            hint="data belongs into `algorithmParameters`",
+        )
     try:
         given = _decode(overrides)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -125,6 +132,7 @@ def _checked(overrides: bytes) -> dict[str, Any]:
 
 def _refuse(found: Findings) -> None:
     lines = [finding.message + (f" ({finding.hint})" if finding.hint else "") for finding in found]
+    lines += [f"{found.left} more"] if found.left else []
     raise InvalidTemplate("; ".join(lines), hint="send only the fields that differ from the template")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
-from nexus.kernel.documents import Finding, Path
+from nexus.kernel.documents import Finding, Path, printable
 from nexus.kernel.units import parse_duration, parse_quantity
 
 RESOURCE_KIND = "NexusAlgorithmWorkgroup"
@@ -29,22 +29,37 @@ _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _LARGEST = 2**63 - 1
 _INT32 = 2**31 - 1
 _SHOWN = 60
+MAX_FINDINGS = 100
 
 
 class Findings(list[Finding]):
-    """What is wrong so far. ``partial``: an override is checked, where nothing is required and `""` means "not given"."""
+    """What is wrong so far: the first MAX_FINDINGS, and how many more. A text can hold more mistakes than anyone reads.
+
+    ``partial``: an override is checked, where nothing is required and `""` means "not given". ``document``: the one being
+    read; ``documents`` says for each finding by its index in which it is.
+    """
 
     def __init__(self, *, file: str = "", partial: bool = False) -> None:
         super().__init__()
         self.file = file
         self.partial = partial
-
-    def add(self, code: str, at: Path, message: str, hint: str = "", severity: str = "error") -> None:
-        self.append(Finding(code=code, message=message, hint=hint, file=self.file, severity=severity, at=at))
+        self.errors = 0
+        self.left = 0
+        self.document = 0
+        self.documents: dict[int, int] = {}
 
     @property
-    def errors(self) -> int:
-        return sum(finding.severity == "error" for finding in self)
+    def full(self) -> bool:
+        return len(self) >= MAX_FINDINGS
+
+    def add(self, code: str, at: Path, message: str, hint: str = "", severity: str = "error") -> None:
+        self.errors += severity == "error"
+        if self.full:
+            self.left += 1
+            return
+        self.documents[len(self)] = self.document
+        told, advice = printable(message), printable(hint)
+        self.append(Finding(code=code, message=told, hint=advice, file=self.file, severity=severity, at=at))
 
 
 Rule = Callable[[Any, Path, Findings], None]
@@ -248,7 +263,8 @@ def record(fields: Mapping[str, Rule], required: Collection[str] = ()) -> Rule:
         for key, child in value.items():
             rule = fields.get(key) if isinstance(key, str) else None
             if rule is None:
-                into.add(UNKNOWN_FIELD, (*at, str(key)), f"`{path_text((*at, str(key)))}` is unknown", suggest(str(key), fields))
+                hint = "" if into.full else suggest(str(key), fields)  # a look for the closest name is dear
+                into.add(UNKNOWN_FIELD, (*at, str(key)), f"`{path_text((*at, str(key)))}` is unknown", hint)
             elif child is not None and not (into.partial and child == ""):
                 rule(child, (*at, key), into)
         if not into.partial:

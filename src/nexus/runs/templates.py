@@ -34,7 +34,6 @@ _SERVER_METADATA = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds",
     "managedFields", "ownerReferences", "finalizers", "selfLink",
 )  # fmt: skip
-_MAX_FINDINGS = 100
 _METADATA = fields.record(
     {
         "name": fields.label,
@@ -125,25 +124,22 @@ def read_manifests(text: str, file: str, *, base: str = "") -> tuple[list[Manife
     except DocumentError as error:
         return [], [error.finding]
     manifests: list[Manifest] = []
-    findings: list[Finding] = []
-    documents_of: dict[int, int] = {}
-    seen: dict[tuple[str, str], int] = {}
+    found = Findings(file=file)
+    seen: set[tuple[str, str]] = set()
     for index, document in enumerate(loaded):
+        found.document = index
         for item, at in _items(document):
-            found = Findings(file=file)
             manifest = _read(item, at, base, found, seen)
             if manifest is not None:
                 manifests.append(manifest)
-            documents_of.update(dict.fromkeys(range(len(findings), len(findings) + len(found)), index))
-            findings += found
     if all(document is None for document in loaded):
-        hint = f"begin with `apiVersion: {API_VERSION}`"
-        findings.append(Finding(code=fields.SHAPE, file=file, message="the file holds no manifest", hint=hint))
-    left = len(findings) - _MAX_FINDINGS
-    placed = documents.place(findings[:_MAX_FINDINGS], {file: text}, documents_of)
-    if left > 0:
-        placed.append(Finding(code=fields.SHAPE, file=file, message=f"{left} more findings are not shown", hint="mend these first"))
-    return manifests, placed
+        found.document = 0
+        found.add(fields.SHAPE, (), "the file holds no manifest", f"begin with `apiVersion: {API_VERSION}`")
+    findings = documents.place(found, {file: text}, found.documents)
+    if found.left:
+        message = f"{found.left} more findings are not shown"
+        findings.append(Finding(code=fields.SHAPE, file=file, message=message, hint="mend these first"))
+    return manifests, findings
 
 
 def _load(text: str, file: str) -> list[Any]:
@@ -203,7 +199,9 @@ def _items(document: Any) -> list[tuple[Any, Path]]:
     return [(document, ())]
 
 
-def _read(item: Any, at: Path, base: str, into: Findings, seen: dict[tuple[str, str], int]) -> Manifest | None:
+def _read(item: Any, at: Path, base: str, into: Findings, seen: set[tuple[str, str]]) -> Manifest | None:
+    """The manifest, when it has no errors."""
+    errors = into.errors
     kind = _kind(item, at, into)
     if kind is None:
         return None
@@ -213,13 +211,13 @@ def _read(item: Any, at: Path, base: str, into: Findings, seen: dict[tuple[str, 
         required=("metadata", "spec"),
     )
     document(item, at, into)
-    if into.errors and not (isinstance(item.get("metadata"), dict) and isinstance(item.get("spec"), dict)):
+    if not (isinstance(item.get("metadata"), dict) and isinstance(item.get("spec"), dict)):
         return None
     metadata, spec = item["metadata"], item["spec"]
     annotations = metadata.get("annotations") if isinstance(metadata.get("annotations"), dict) else {}
     local = _local(annotations or {}, (*at, "metadata", "annotations"), base, into)
     if kind == TEMPLATE:
-        if not into.errors:
+        if into.errors == errors:
             fields.check_requests(_mapping(spec.get("computeResources")), (*at, "spec", "computeResources"), into)
         _cross_check(spec, (*at, "spec"), into)
     elif local:
@@ -227,8 +225,8 @@ def _read(item: Any, at: Path, base: str, into: Findings, seen: dict[tuple[str, 
     key = (kind, str(metadata.get("name")))
     if key in seen:
         into.add(fields.REPEATED, (*at, "metadata", "name"), f"{kind} `{key[1]}` is in this file twice", "keep one of the two")
-    seen[key] = 1
-    if into.errors:
+    seen.add(key)
+    if into.errors > errors:
         return None
     namespace = metadata.get("namespace") or DEFAULT_NAMESPACE
     body = _canonical.encode(_body(item, kind, namespace, {**(annotations or {}), **local}))

@@ -328,3 +328,11 @@ def test_requests_never_pass_limits(compute: dict[str, Any]) -> None:
     for name in ("cpu_millicores", "memory_bytes"):
         limit, request = getattr(configuration.limits, name), getattr(configuration.requests, name)
         assert limit is None or request is None or request <= limit
+
+
+def test_overrides_are_bounded() -> None:
+    """What is decoded for each request has a limit; payloads belong elsewhere."""
+    with pytest.raises(InvalidTemplate, match="at most 65536 are taken"):
+        merged({"command": "x" * 70_000})
+    with pytest.raises(InvalidTemplate, match="; 900 more"):
+        merged({f"f{index}": 1 for index in range(1000)})

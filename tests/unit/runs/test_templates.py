@@ -438,3 +438,25 @@ def test_arbitrary_values_never_raise(kind: str, metadata: Any, spec: Any, secti
     assert manifests or findings
     for manifest in manifests:
         (Template if kind == TEMPLATE else Workgroup).from_stored(stored(manifest))
+
+
+def test_a_file_full_of_mistakes_is_read_soon() -> None:
+    """A hundred findings are worked out; the rest is counted, however many there are, and no terminal is harmed."""
+    text = template_text({f"unknown\x1b{index}": 1 for index in range(20_000)}) + "\n---\nkind: 1\n" * 2_000
+    manifests, findings = read_manifests(text, "a.yaml")
+    assert manifests == []
+    assert len(findings) == 101
+    assert "\x1b" not in "".join(finding.text() for finding in findings)
+
+
+def test_warnings_never_hide_an_error() -> None:
+    """A manifest with more warnings than are shown is still refused for the error after them."""
+    variables = [{"name": f"V{index}", "valueFrom": {"secretKeyRef": {}}} for index in range(150)]
+    broken = (
+        template_text({"runtimeEnvironment": {"environmentVariables": variables}})
+        + "\n---\n"
+        + template_text({"command": "'"}, name="b")
+    )
+    manifests, findings = read_manifests(broken, "a.yaml")
+    assert [manifest.name for manifest in manifests] == ["demo"]
+    assert findings[-1].message == "51 more findings are not shown"

@@ -49,7 +49,7 @@ def tarred(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
 
 
 def saved(source: Path, target: Path) -> advisories.Snapshot:
-    reading = advisories.read_sources([source])
+    reading = advisories.read_sources([source], complete=True)
     return advisories.save(target, *advisories.make(reading, now=NOW))
 
 
@@ -61,7 +61,7 @@ def test_folder_zip_and_tarball_of_the_same_records_say_the_same(tmp_path: Path)
     (source / "README.md").write_text("no record")
     members = {f"db/{name}.yaml": (source / f"{name}.yaml").read_bytes() for name in ("one", "two")}
     readings = [
-        advisories.read_sources([path])
+        advisories.read_sources([path], complete=True)
         for path in (
             source,
             zipped(tmp_path / "db.zip", members),
@@ -77,8 +77,17 @@ def test_folder_zip_and_tarball_of_the_same_records_say_the_same(tmp_path: Path)
 def test_one_record_covers_its_package_and_no_other(tmp_path: Path) -> None:
     """A single file, or a source said to be partial, claims nothing of packages it does not name."""
     source = folder(tmp_path / "db", one=record())
-    assert advisories.read_sources([source / "one.yaml"]).covers == {"idna"}
-    assert advisories.read_sources([source], partial=True).covers == {"idna"}
+    assert advisories.read_sources([source / "one.yaml"], complete=True).covers == {"idna"}
+    assert advisories.read_sources([source], complete=False).covers == {"idna"}
+
+
+def test_a_few_records_do_not_speak_for_an_ecosystem(tmp_path: Path) -> None:
+    """A folder of two records covers two packages unless somebody says that this is all there is."""
+    source = folder(tmp_path / "db", one=record(), two=record("A-2", "rich"))
+    assert advisories.read_sources([source]).covers == {"idna", "rich"}
+    assert advisories.read_sources([source], complete=True).covers is None
+    many = zipped(tmp_path / "all.zip", {f"{number}.yaml": record(f"A-{number}", f"p{number}").encode() for number in range(1000)})
+    assert advisories.read_sources([many]).covers is None
 
 
 def test_all_bad_records_are_found_at_once(tmp_path: Path) -> None:
@@ -240,7 +249,7 @@ def test_a_missing_or_damaged_snapshot_is_unusable(tmp_path: Path) -> None:
 
 def test_snapshots_are_sources_and_keep_their_coverage(tmp_path: Path) -> None:
     """A partial snapshot and one more record make a snapshot that covers both and no more."""
-    reading = advisories.read_sources([folder(tmp_path / "db", one=record())], partial=True)
+    reading = advisories.read_sources([folder(tmp_path / "db", one=record())], complete=False)
     advisories.save(tmp_path / "snapshot", *advisories.make(reading, now=NOW))
     added = folder(tmp_path / "new", new=record("B-1", "rich")) / "new.yaml"
     merged = advisories.read_sources([tmp_path / "snapshot", added])
@@ -250,7 +259,7 @@ def test_snapshots_are_sources_and_keep_their_coverage(tmp_path: Path) -> None:
 
 def test_only_keeps_and_covers_the_packages_asked_for(tmp_path: Path) -> None:
     """A snapshot for one registry covers its packages, also those without a record, and says nothing of others."""
-    reading = advisories.read_sources([folder(tmp_path / "db", one=record(), two=record("A-2", "rich"))])
+    reading = advisories.read_sources([folder(tmp_path / "db", one=record(), two=record("A-2", "rich"))], complete=True)
     held = advisories.save(tmp_path / "s", *advisories.make(reading, now=NOW, only=frozenset({"idna", "networkx"})))
     assert (held.covers("networkx"), held.covers("rich"), list(held.packages())) == (True, False, ["idna"])
 

@@ -29,6 +29,7 @@ from nexus.variants.advisories import Advisory
 from nexus.variants.auditsnapshot import MANIFEST, Manifest, Snapshot, Source
 
 MAX_RECORDS = 300_000
+WHOLE_RECORDS = 1000  # fewer are no ecosystem: PyPI had 2,661 records in October 2024
 MAX_RECORD_BYTES = documents.MAX_BYTES
 MAX_TOTAL_BYTES = 2 * 1024 * 1024 * 1024
 MAX_RATIO = 200  # text of advisories shrinks by 3 to 10; a bomb by thousands
@@ -76,10 +77,12 @@ class _Limits:
             )
 
 
-def read_sources(paths: Sequence[Path], *, partial: bool = False) -> Reading:
-    """Every record of every source, with all findings. A folder or archive claims its ecosystem unless *partial*.
+def read_sources(paths: Sequence[Path], *, complete: bool | None = None) -> Reading:
+    """Every record of every source, with all findings.
 
-    Raises InvalidInput for a source that is no folder, archive or record.
+    A folder or archive speaks for the whole ecosystem when *complete* says so; by default when it holds at least
+    WHOLE_RECORDS. Else it speaks for the packages it names. Raises InvalidInput for
+    a source that is no folder, archive or record.
     """
     held: list[tuple[str, Advisory]] = []
     findings: list[Finding] = []
@@ -90,7 +93,8 @@ def read_sources(paths: Sequence[Path], *, partial: bool = False) -> Reading:
         held += found
         findings += wrong
         sources.append(source)
-        if source.kind == "file" or (partial and source.kind != "snapshot"):
+        whole = source.records >= WHOLE_RECORDS if complete is None else complete
+        if source.kind == "file" or (not whole and source.kind != "snapshot"):
             claimed = frozenset(item.package for _, item in found)
         covers = None if covers is None or claimed is None else covers | claimed
     kept, twins = advisories.refuse_twins(held)

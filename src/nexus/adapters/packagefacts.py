@@ -50,7 +50,7 @@ class Collector:
     index: PackageIndex
     cache: Path | None = None
     build: bool = False
-    uv: str = "uv"
+    uv: str = ""  # empty: the one installed with this distribution
 
     def collect(self, name: str, source: str = "index", version: str = "") -> Facts:
         """The facts of *name* from ``index``, a wheel, a source archive, a folder, or ``git+https://…[@revision]``.
@@ -226,15 +226,25 @@ class Collector:
     def _built(self, source: Path, name: str) -> Contents:
         """The contents of the wheel that an isolated build makes. Runs code of the package: only when asked for."""
         with tempfile.TemporaryDirectory(prefix="nexus-build-") as folder:
-            passed = ("PATH", "LANG", "SSL_CERT_FILE", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_CERT")
+            passed = ("PATH", "LANG", "SSL_CERT_FILE", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
             environment = {key: os.environ[key] for key in passed if key in os.environ} | {"HOME": folder, "TMPDIR": folder}
-            command = [self.uv, "build", "--wheel", "--quiet", "--no-config", "--out-dir", f"{folder}/out", str(source)]
+            command = [
+                self.uv or _find_uv(),
+                "build",
+                "--wheel",
+                "--quiet",
+                "--no-config",
+                "--out-dir",
+                f"{folder}/out",
+                str(source),
+            ]
             try:
                 done = subprocess.run(
                     command, capture_output=True, text=True, timeout=BUILD_LIMIT_S, check=False, env=environment, cwd=folder
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise MetadataUnavailable(f"`{name}` was not built within {BUILD_LIMIT_S} s: {type(error).__name__}") from error
+                why = f"not within {BUILD_LIMIT_S} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)
+                raise MetadataUnavailable(f"`{name}` could not be built: {why}") from error
             wheels = sorted(Path(folder, "out").glob("*.whl")) if done.returncode == 0 else []
             if len(wheels) != 1:
                 raise MetadataUnavailable(
@@ -274,6 +284,15 @@ class Collector:
                 self.cache.mkdir(parents=True, exist_ok=True)
                 files.write(self.cache, f"{sha256}.json", msgspec.json.encode(contents))
         return contents
+
+
+def _find_uv() -> str:
+    try:
+        from uv import find_uv_bin
+
+        return os.fspath(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return "uv"
 
 
 def replace_tags(contents: Contents) -> Contents:

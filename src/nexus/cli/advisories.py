@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nexus.cli import output
 
-_FEW = 1000  # the public PyPI data had 2,661 records in October 2024
+if TYPE_CHECKING:
+    from nexus.adapters.advisories import Reading
+    from nexus.variants.auditsnapshot import Snapshot
 
 
 @click.group(name="advisories")
@@ -29,11 +32,18 @@ def advisories() -> None:
 )
 @click.option("--only", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Keep only packages that this requirements file pins; the snapshot covers no others.")  # fmt: skip
-@click.option("--partial", is_flag=True, help="The sources are a selection: a package without a record is not covered.")
+@click.option("--complete/--partial", default=None,
+              help="The sources are a whole ecosystem, or a selection.  [default: whole from 1,000 records on]")  # fmt: skip
 @click.option("--skip-bad", is_flag=True, help="Leave out records that cannot be read; every audit names them.")
 @output.output_option("table", "json", "yaml")
 def import_(
-    sources: tuple[Path, ...], folder: Path | None, root: Path, only: tuple[Path, ...], partial: bool, skip_bad: bool, fmt: str
+    sources: tuple[Path, ...],
+    folder: Path | None,
+    root: Path,
+    only: tuple[Path, ...],
+    complete: bool | None,
+    skip_bad: bool,
+    fmt: str,
 ) -> None:
     """Make a snapshot of OSV records: folders, archives (.zip, .tar.gz), records (.yaml, .json) or other snapshots.
 
@@ -44,7 +54,7 @@ def import_(
     from nexus.adapters import advisories as files
     from nexus.adapters import auditfiles
 
-    reading = files.read_sources(sources, partial=partial)
+    reading = files.read_sources(sources, complete=complete)
     keep = frozenset(auditfiles.packages_of(only)) if only else None
     _store(reading, folder or auditfiles.snapshot_folder(root), keep, skip_bad=skip_bad, fmt=fmt)
 
@@ -102,7 +112,7 @@ def show(name: str | None, folder: Path | None, root: Path, fmt: str) -> None:
 
     snapshot = files.load(folder or auditfiles.snapshot_folder(root))
     if name is None:
-        output.emit_one(auditviews.snapshot(snapshot), fmt)
+        _print(snapshot, fmt)
         return
     found = auditsnapshot.find(snapshot, name)
     if not found and not snapshot.covers(rules.normalise(name)):
@@ -113,13 +123,11 @@ def show(name: str | None, folder: Path | None, root: Path, fmt: str) -> None:
     output.note(f"snapshot {snapshot.name}")
 
 
-def _store(reading: object, folder: Path, only: frozenset[str] | None, *, skip_bad: bool, fmt: str) -> None:
+def _store(reading: Reading, folder: Path, only: frozenset[str] | None, *, skip_bad: bool, fmt: str) -> None:
     from nexus.adapters import advisories as files
     from nexus.kernel.clock import SystemClock
     from nexus.kernel.errors import AdvisoriesUnusable
-    from nexus.variants import auditviews
 
-    assert isinstance(reading, files.Reading)
     for finding in reading.findings:
         output.note(finding.text())
     bad = reading.failed
@@ -132,9 +140,16 @@ def _store(reading: object, folder: Path, only: frozenset[str] | None, *, skip_b
             "the sources hold no advisory of a PyPI package; nothing was written",
             hint="an empty snapshot would let everything pass",
         )
-    if reading.covers is None and only is None and len(reading.advisories) < _FEW:
-        output.note(
-            f"warning: {len(reading.advisories)} advisories are few for a whole ecosystem; is this a selection? Then use --partial"
-        )
+    if reading.covers is not None and only is None:
+        output.note(f"the snapshot covers {len(reading.covers)} packages; others are not audited (--complete: a whole ecosystem)")
     manifest, index = files.make(reading, now=SystemClock().now(), only=only, skipped=bad)
-    output.emit_one(auditviews.snapshot(files.save(folder, manifest, index)), fmt)
+    _print(files.save(folder, manifest, index), fmt)
+
+
+def _print(snapshot: Snapshot, fmt: str) -> None:
+    from nexus.variants import auditviews
+
+    data = auditviews.snapshot(snapshot)
+    if fmt in ("table", "csv"):
+        data["sources"] = [f"{item['name']} ({item['kind']}, {item['records']} records)" for item in data["sources"]]
+    output.emit_one(data, fmt)

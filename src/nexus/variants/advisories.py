@@ -179,6 +179,9 @@ def read_record(record: Any, file: str) -> tuple[list[Advisory], list[Finding]]:
     if not isinstance(record, dict):
         report.error("NX-A01", "the file is no OSV record: it is no mapping", (), "a record has `id` and `affected`")
         return [], report.findings
+    if record and not {"id", "affected", "aliases"} & record.keys():
+        report.warn("NX-A01", "the file is no OSV record (it has neither `id` nor `affected`) and was left out", ())
+        return [], report.findings
     identity = record.get("id")
     if not isinstance(identity, str) or not _ID.fullmatch(identity):
         report.error(

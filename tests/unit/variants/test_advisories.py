@@ -152,6 +152,12 @@ def test_records_of_other_ecosystems_are_no_findings_and_no_advisories() -> None
     assert advisories.read_text(text, "a.yaml") == ([], [])
 
 
+def test_a_file_that_is_no_record_at_all_is_a_warning() -> None:
+    """A checkout holds other YAML too (PyPA's `triage/false_positives.yaml`): it is told and left out, and fails no import."""
+    found, (finding,) = advisories.read_text("cves:\n- CVE-2020-1\n", "triage.yaml")
+    assert (found, finding.code, finding.severity) == ([], "NX-A01", "warning")
+
+
 def test_one_record_may_name_a_package_twice() -> None:
     """Entries of the same package (in any spelling) are merged: all their ranges count."""
     text = """\

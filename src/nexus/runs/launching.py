@@ -107,6 +107,7 @@ def _environment(
             "NEXUS__PARENT_REQUEST_ID": run.parent.run_id,
         }
     return {
+        "PYTHONUNBUFFERED": "1",  # what a Python algorithm prints is in its log at once
         "NEXUS__RESULT__OUTPUT_PATH": f"file://{folder}",
         **configuration.environment,
         "NEXUS__ALGORITHM_NAME": run.algorithm,

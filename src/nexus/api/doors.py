@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 from time import perf_counter
+from typing import Any
 
 from nexus.api import guard
 from nexus.api.answers import WHOLE, Answer, RefusedFindings, Stream, refusal, unexpected
@@ -24,6 +25,7 @@ log = logging.getLogger("nexus.api")
 
 _NOBODY = Principal(name=ANONYMOUS, scopes=frozenset())
 _GONE = 499
+_NONE: dict[str, Any] = {}
 _UNCHECKED_HOST = frozenset({"live", "ready"})  # asked by address, by whoever watches the process
 _ROUTER = Router(ROWS)
 
@@ -110,10 +112,10 @@ def _is_latest(scope: Scope, found: Found | None) -> bool:
 
 async def _send(answer: Answer, send: Send, scope: Scope) -> None:
     body = answer.body
-    extensions = scope.get("extensions")
-    at_once = extensions and not answer.headers and scope["method"] != "HEAD"
-    if at_once and WHOLE in extensions and extensions[WHOLE](answer.status, answer.content_type, body):
-        return
+    if not answer.headers and scope["method"] != "HEAD":
+        at_once = scope.get("extensions", _NONE).get(WHOLE)
+        if at_once is not None and at_once(answer.status, answer.content_type, body):
+            return
     headers = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(body)), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -65,6 +65,11 @@ def document() -> dict[str, Any]:
     for component in components.values():
         if "description" in component:
             component["description"] = inspect.cleandoc(component["description"]).replace("``", "`")
+        if not component.get("required", True):
+            del component["required"]
+        for field in component.get("properties", {}).values():
+            if field.get("default", "") is None:
+                del field["default"]
     for (struct, field), schema in _RAW_FIELDS.items():
         components[struct]["properties"][field] = schema
     paths: dict[str, dict[str, Any]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class Container(msgspec.Struct, omit_defaults=True):
@@ -59,15 +60,15 @@ class DatadogIntegrationSettings(msgspec.Struct, omit_defaults=True):
 class Configuration(msgspec.Struct, omit_defaults=True):
     """What a run is started with. In a request every section may be left out, and says only what differs from the template."""
 
-    container: Container | None = None
-    computeResources: ComputeResources | None = None
-    workgroupRef: WorkgroupRef | None = None
+    container: Container | UnsetType = UNSET
+    computeResources: ComputeResources | UnsetType = UNSET
+    workgroupRef: WorkgroupRef | UnsetType = UNSET
     command: str = ""
     args: list[str] = []
-    payloadConfiguration: PayloadConfiguration | None = None
-    runtimeEnvironment: RuntimeEnvironment | None = None
-    errorHandlingBehaviour: ErrorHandlingBehaviour | None = None
-    datadogIntegrationSettings: DatadogIntegrationSettings | None = None
+    payloadConfiguration: PayloadConfiguration | UnsetType = UNSET
+    runtimeEnvironment: RuntimeEnvironment | UnsetType = UNSET
+    errorHandlingBehaviour: ErrorHandlingBehaviour | UnsetType = UNSET
+    datadogIntegrationSettings: DatadogIntegrationSettings | UnsetType = UNSET
 
 
 class ErrorBody(msgspec.Struct):

@@ -1,16 +1,16 @@
-"""Objects: files, files on a disk that fills up, and the in-memory twin keep the promises O1 to O6."""
+"""Objects: files and the in-memory twin keep the promises O1 to O6."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nexus.adapters.files import FileObjects
-from nexus.kernel.errors import Conflict, NotFound, Unavailable
+from nexus.kernel.errors import Conflict, NoSpace, NotFound, Unavailable
 from nexus.testing.memory import MemoryObjects
 from nexus.testing.suites.objects import MEBIBYTE, ObjectsSubject, ObjectsSuite, get, put
 from tests.contracts.durable import Ballast, kill_after, position, small_disk, start_child, trace
@@ -25,15 +25,6 @@ def file_subject(folder: Path) -> ObjectsSubject:
         return FileObjects(root)
 
     return ObjectsSubject(FileObjects(root), reopen, lambda: len(os.listdir(root / ".spool")), ballast.fill, ballast.make_room)
-
-
-class TestFilesOnASmallDisk(ObjectsSuite):
-    """Files on a real disk of 16 MiB, which can be full."""
-
-    @pytest.fixture
-    def subject(self, tmp_path: Path) -> Iterator[ObjectsSubject]:
-        with small_disk(tmp_path / "disk", "16m") as disk:
-            yield file_subject(disk)
 
 
 class TestMemory(ObjectsSuite):
@@ -53,16 +44,33 @@ class TestMemory(ObjectsSuite):
         return ObjectsSubject(objects, reopen, lambda: 0, fill, make_room)
 
 
-class TestFiles:
-    """What only files on an ordinary disk can show."""
+class TestFiles(ObjectsSuite):
+    """Files on this machine's disk; and what only files can show."""
 
-    async def test_the_suite_on_an_ordinary_disk(self, tmp_path: Path) -> None:
-        """The promises that need no disk of their own hold on this machine's disk."""
-        suite = ObjectsSuite()
-        subject = file_subject(tmp_path)
-        await suite.test_o1_committed_objects_are_there_for_the_next_process(subject)
-        await suite.test_o2_one_of_many_rivals_wins(subject)
-        await suite.test_o4_a_killed_writer_leaves_nothing_for_long(subject)
+    @pytest.fixture
+    def subject(self, tmp_path: Path) -> ObjectsSubject:
+        return file_subject(tmp_path)
+
+    async def test_o5_a_full_disk_refuses_and_recovers(self, subject: ObjectsSubject, tmp_path: Path) -> None:
+        """On a real disk of 16 MiB that is full a write raises NoSpace and leaves nothing; with room it works again."""
+        with small_disk(tmp_path / "disk", "16m") as disk:
+            await super().test_o5_a_full_disk_refuses_and_recovers(file_subject(disk))
+
+    @pytest.mark.parametrize("call", ["write", "fsync", "link"])
+    async def test_o5_a_disk_that_fills_at_any_step(
+        self, subject: ObjectsSubject, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        """Whichever call finds the disk full, the caller gets NoSpace and nothing of the object is left."""
+
+        def full(*arguments: object, **options: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, call, full)
+        with pytest.raises(NoSpace):
+            await put(subject.objects, "a/b", b"x" * 2 * MEBIBYTE)
+        monkeypatch.undo()
+        assert await subject.objects.size("a/b") is None
+        assert subject.leftovers() == 0
 
     async def test_o6_no_symbolic_link_is_followed(self, tmp_path: Path) -> None:
         """What an algorithm links into its result folder from elsewhere is not read, measured or written through."""

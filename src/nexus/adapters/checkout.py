@@ -35,7 +35,8 @@ def find_root(start: Path) -> Path:
         if (folder / places.PACKAGES).is_dir():
             return folder
     raise NotARegistry(
-        f"`{start}` is no registry: there is no `packages` folder in it or above it", hint="name the registry's folder, or make one: `mkdir packages`"
+        f"`{start}` is no registry: there is no `packages` folder in it or above it",
+        hint="name the registry's folder, or make one: `mkdir packages`",
     )
 
 
@@ -49,11 +50,25 @@ def read_folder(root: Path, *, package: str | None = None) -> Files:
     return _Walk(root).read(package)
 
 
+def read_benchmarks(folder: Path) -> Files:
+    """A folder of logical benchmarks, wherever it is, as the ``benchmarks`` folder of a registry that holds nothing else."""
+    place = folder.resolve()
+    return _Walk(place.parent, stands_for=(places.BENCHMARKS, place.name)).read_only(places.BENCHMARKS)
+
+
+def read_package(folder: Path) -> Files:
+    """A package's folder that stands in no registry, as the one package of a registry."""
+    place = folder.resolve()
+    path = f"{places.PACKAGES}/{place.name}"
+    return _Walk(place.parent, stands_for=(path, place.name)).read_only(path)
+
+
 class _Walk:
     """One reading of a folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stands_for: tuple[str, str] = ("", "")) -> None:
         self.root = os.fspath(root)
+        self.shown, self.real = stands_for  # a path of the registry, and where its content is below the root
         self.real_root = os.path.realpath(root)
         self.contents: dict[str, bytes] = {}
         self.others: list[str] = []
@@ -64,13 +79,28 @@ class _Walk:
         for name in places.ROOT_FILES:
             if os.path.lexists(os.path.join(self.root, name)):  # noqa: PTH118 - joins are the cost of a large tree
                 self._take(name, link=os.path.islink(os.path.join(self.root, name)))  # noqa: PTH114, PTH118
-        for folder in ((places.PACKAGES, places.BENCHMARKS) if package is None else (f"{places.PACKAGES}/{package}",)):
+        for folder in (places.PACKAGES, places.BENCHMARKS) if package is None else (f"{places.PACKAGES}/{package}",):
             self._folder(folder, 1)
-        return Files(contents=self.contents, others=frozenset(self.others), troubles=tuple(sorted(self.troubles, key=lambda one: one.path)))
+        return self._files()
+
+    def read_only(self, folder: str) -> Files:
+        """This folder and nothing else of the registry."""
+        self._folder(folder, 1)
+        return self._files()
+
+    def _files(self) -> Files:
+        troubles = tuple(sorted(self.troubles, key=lambda one: one.path))
+        return Files(contents=self.contents, others=frozenset(self.others), troubles=troubles)
+
+    def _place(self, path: str) -> str:
+        """Where a path of the registry is on disk."""
+        if self.shown and path.startswith(self.shown):
+            path = self.real + path[len(self.shown) :]
+        return f"{self.root}/{path}"
 
     def _folder(self, folder: str, depth: int) -> None:
         try:
-            with os.scandir(f"{self.root}/{folder}") as found:
+            with os.scandir(self._place(folder)) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -83,7 +113,9 @@ class _Walk:
         for entry in entries:
             self.entries += 1
             if self.entries > _MAX_ENTRIES:
-                raise NotARegistry(f"`{self.root}` holds more than {_MAX_ENTRIES} files", hint="keep data and environments out of the registry")
+                raise NotARegistry(
+                    f"`{self.root}` holds more than {_MAX_ENTRIES} files", hint="keep data and environments out of the registry"
+                )
             path = f"{folder}/{_utf8(entry.name)}"
             if entry.is_symlink():
                 self._link(path)
@@ -96,7 +128,7 @@ class _Walk:
                 self.others.append(path)
 
     def _link(self, path: str) -> None:
-        target = os.path.realpath(f"{self.root}/{path}")
+        target = os.path.realpath(self._place(path))
         if target != self.real_root and not target.startswith(self.real_root + os.sep):
             self.troubles.append(Trouble("link", path, "leads out of the registry"))
         elif os.path.isdir(target):  # noqa: PTH112
@@ -110,7 +142,7 @@ class _Walk:
 
     def _take(self, path: str, *, link: bool = False) -> None:
         """Reads one file between two looks at its size and times; one that will not settle is a trouble."""
-        place = f"{self.root}/{path}"
+        place = self._place(path)
         if link:
             place = os.path.realpath(place)
             if not place.startswith(self.real_root + os.sep):
@@ -187,7 +219,9 @@ def read_revision(root: Path, revision: str) -> Files:
         elif target in contents or target in others:
             others.append(path)
         else:
-            troubles.append(Trouble("link", path, "leads out of the registry" if target.startswith(("/", "..")) else "leads nowhere"))
+            troubles.append(
+                Trouble("link", path, "leads out of the registry" if target.startswith(("/", "..")) else "leads nowhere")
+            )
     return Files(contents=contents, others=frozenset(others), troubles=tuple(sorted(troubles, key=lambda one: one.path)))
 
 
@@ -199,7 +233,8 @@ def resolve_revision(root: Path, revision: str) -> str:
         return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
     except RevisionUnreadable as error:
         raise RevisionUnreadable(
-            f"Git knows no revision `{revision}` in `{root}`", hint="name a branch, a tag or a commit that this clone has; a shallow clone has few"
+            f"Git knows no revision `{revision}` in `{root}`",
+            hint="name a branch, a tag or a commit that this clone has; a shallow clone has few",
         ) from error
 
 
@@ -255,7 +290,9 @@ def _blobs(root: Path, oids: Sequence[str]) -> dict[str, bytes]:
         end = bytes(answer[position : position + 200]).index(b"\n") + position
         parts = bytes(answer[position:end]).decode("ascii").split()
         if len(parts) != 3:
-            raise RevisionUnreadable(f"Git lacks the object `{oid}`", hint="fetch the whole revision: `git fetch --unshallow`, or without a filter")
+            raise RevisionUnreadable(
+                f"Git lacks the object `{oid}`", hint="fetch the whole revision: `git fetch --unshallow`, or without a filter"
+            )
         size = int(parts[2])
         found[oid] = bytes(answer[end + 1 : end + 1 + size])
         position = end + 1 + size + 1
@@ -277,5 +314,7 @@ def _git(root: Path, *arguments: str, feed: bytes = b"") -> bytes:
         raise RevisionUnreadable(f"Git did not answer within {_GIT_TIME_LIMIT_S} s", hint="try again") from error
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise RevisionUnreadable(f"Git refused: {reason[0] if reason else 'no reason given'}", hint="the registry must be in a Git checkout for this")
+        raise RevisionUnreadable(
+            f"Git refused: {reason[0] if reason else 'no reason given'}", hint="the registry must be in a Git checkout for this"
+        )
     return done.stdout

@@ -66,7 +66,11 @@ def refuse_distribution(text: str) -> str:
     """Source: the packaging specification "Names and normalization"."""
     if len(text) > _LONGEST_NAME:
         return f"it has {len(text)} characters; at most {_LONGEST_NAME} are accepted"
-    return "" if _DISTRIBUTION.fullmatch(text) else "it is not letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit"  # fmt: skip
+    return (
+        ""
+        if _DISTRIBUTION.fullmatch(text)
+        else "it is not letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit"
+    )
 
 
 def refuse_link(text: str) -> str:
@@ -146,44 +150,58 @@ def refuse_path(text: str) -> str:
 
 
 VALUE = rulebook.enter(
-    "NX-C023", "field-value", "A field has a value it cannot have",
+    "NX-C023",
+    "field-value",
+    "A field has a value it cannot have",
     text="The value is of the right type but not one of those allowed, out of range, empty, or not of the form its field needs.",
     hint="the reference of manifests lists what each field takes",
-)  # fmt: skip
+)
 _PACKAGE_NAME = rulebook.enter(
-    "NX-C030", "package-name", "A package's name is not a name of a Python distribution",
+    "NX-C030",
+    "package-name",
+    "A package's name is not a name of a Python distribution",
     text="The name identifies the released Python package on an index; what installers refuse as a name is refused here, and so is "
     "anything that could act on a command line or a path.",
     hint="use the name of the released package, such as `terratorch`",
-)  # fmt: skip
+)
 _HANDLE_FORM = rulebook.enter(
-    "NX-C034", "owner-handle", "An owner is not a GitHub handle",
+    "NX-C034",
+    "owner-handle",
+    "An owner is not a GitHub handle",
     text="Owners are notified and assigned on GitHub, so each is a user name there: at most 39 letters and digits with single hyphens "
     "between them.",
     hint="write the bare GitHub user name, such as `octocat`",
-)  # fmt: skip
+)
 _DOCS_LINK = rulebook.enter(
-    "NX-C039", "docs-link", "A documentation link is not an https address",
+    "NX-C039",
+    "docs-link",
+    "A documentation link is not an https address",
     text="Documentation links are shown to people and followed by them.",
     hint="write an address such as `https://example.org/docs`",
-)  # fmt: skip
+)
 _MODEL_ID = rulebook.enter(
-    "NX-C040", "model-id", "A model's id is not a Hugging Face repository name",
+    "NX-C040",
+    "model-id",
+    "A model's id is not a Hugging Face repository name",
     text="A model is one Hugging Face repository, `organisation/model`: 2–42 and 2–96 characters of letters, digits, `.`, `_`, `-`, no "
     "`--`, a letter or digit at both ends, and at least one letter on each side.",
     hint="copy the repository's name from its page, such as `ibm-granite/granite-4.0-tiny`",
-)  # fmt: skip
+)
 _REQUIREMENT = rulebook.enter(
-    "NX-C050", "registration-requirement", "A benchmark registration names nothing that can be installed",
+    "NX-C050",
+    "registration-requirement",
+    "A benchmark registration names nothing that can be installed",
     text="A benchmark package is registered by a requirement (`name>=1.2`), by an https or Git address, or by a local folder below "
     "`./packages/`. Options of an installer, files elsewhere and plain http are refused.",
     hint="write `name`, `name>=1.2`, `https://…` or `./packages/<package>/benchmark_packages/<folder>`",
-)  # fmt: skip
+)
 _VERSION = rulebook.enter(
-    "NX-C066", "experiment-version", "An experiment's version is not a version of three numbers",
+    "NX-C066",
+    "experiment-version",
+    "An experiment's version is not a version of three numbers",
     text="Experiments are versioned `MAJOR.MINOR.PATCH`, and a binding holds for one major version.",
     hint="write the experiment's version, such as `1.0.0`",
-)  # fmt: skip
+)
 
 FORMATS: dict[str, Format] = {
     "model-id": Format(_MODEL_ID, refuse_model_id, rf"^{_HF_PART}/{_HF_PART}$", "example-org/example-model"),

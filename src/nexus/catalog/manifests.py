@@ -17,16 +17,21 @@ from nexus.kernel import documents
 from nexus.kernel.documents import DocumentError, Finding, Path
 
 EMPTY = rulebook.enter(
-    "NX-C024", "manifest-empty", "A manifest is empty", severity="error",
+    "NX-C024",
+    "manifest-empty",
+    "A manifest is empty",
+    severity="error",
     text="The file is there but says nothing: it is empty, or holds only comments.",
     hint="fill it in, or remove it; `nexus new` writes one that is valid",
-)  # fmt: skip
+)
 FRONT_MATTER = rulebook.enter(
-    "NX-C071", "skill-front-matter", "A skill has no front matter",
+    "NX-C071",
+    "skill-front-matter",
+    "A skill has no front matter",
     text="`SKILL.md` begins with a block of YAML between two lines of `---` that gives at least `name` and `description`, as the agent "
     "skills specification asks: agents choose a skill by them.",
     hint="begin the file with `---`, `name: …`, `description: …`, `---`",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,13 +120,19 @@ def read_package(file: str, data: bytes) -> PackageManifest:
     registrations = []
     for index, entry in enumerate(_list(table, "benchmark_packages", dict)):
         at: Path = ("package", "benchmark_packages", index)
-        experiments = tuple(_experiment(one, (*at, "experiments", number)) for number, one in enumerate(_list(entry, "experiments")))
+        experiments = tuple(
+            _experiment(one, (*at, "experiments", number)) for number, one in enumerate(_list(entry, "experiments"))
+        )
         registrations.append(Registration(requirement=_text(entry, "requirement_specifier"), experiments=experiments, at=at))
     return PackageManifest(
-        file=file, name=_text(table, "name"), owners=tuple(_list(table, "owners", str)),
-        variants=tuple(_list(table, "variants", str)) if "variants" in table else None, docs=_text(table, "docs"),
-        registrations=tuple(registrations), findings=document.findings,
-    )  # fmt: skip
+        file=file,
+        name=_text(table, "name"),
+        owners=tuple(_list(table, "owners", str)),
+        variants=tuple(_list(table, "variants", str)) if "variants" in table else None,
+        docs=_text(table, "docs"),
+        registrations=tuple(registrations),
+        findings=document.findings,
+    )
 
 
 def read_model(file: str, data: bytes) -> ModelManifest:
@@ -129,9 +140,13 @@ def read_model(file: str, data: bytes) -> ModelManifest:
     document = read(file, data, schema.MODEL)
     table = _table(document.data, "model")
     return ModelManifest(
-        file=file, id=_text(table, "id"), owner=_text(table, "owner"), vllm=_table(table, "vllm") if "vllm" in table else None,
-        testing=_table(table, "testing") if "testing" in table else None, findings=document.findings,
-    )  # fmt: skip
+        file=file,
+        id=_text(table, "id"),
+        owner=_text(table, "owner"),
+        vllm=_table(table, "vllm") if "vllm" in table else None,
+        testing=_table(table, "testing") if "testing" in table else None,
+        findings=document.findings,
+    )
 
 
 def read_space(file: str, data: bytes) -> Space:
@@ -154,11 +169,16 @@ def read_logical_benchmark(file: str, data: bytes) -> LogicalBenchmark:
         domain = _table(one, "propertyDomain")
         properties[_text(one, "identifier")] = tuple(domain["values"]) if isinstance(domain.get("values"), list) else None
     return LogicalBenchmark(
-        file=file, id=_text(table, "benchmarkIdentifier"), description=_text(table, "description"),
-        target=_text(_table(table, "target"), "identifier"), owner=_text(table, "owner"), properties=properties,
+        file=file,
+        id=_text(table, "benchmarkIdentifier"),
+        description=_text(table, "description"),
+        target=_text(_table(table, "target"), "identifier"),
+        owner=_text(table, "owner"),
+        properties=properties,
         metrics=tuple(_list(table, "metrics", str)) if "metrics" in table else None,
-        bindings=tuple(_list(document.data, "bindings", dict)), findings=document.findings,
-    )  # fmt: skip
+        bindings=tuple(_list(document.data, "bindings", dict)),
+        findings=document.findings,
+    )
 
 
 def read_skill(file: str, data: bytes) -> Document:
@@ -169,8 +189,18 @@ def read_skill(file: str, data: bytes) -> Document:
         return Document(file=file, findings=(error.finding,))
     front = front_matter(text)
     if front is None:
-        return Document(file=file, findings=(Finding(code=FRONT_MATTER, file=file, line=1, message="the file has no front matter",
-                                                     hint=rulebook.RULES[FRONT_MATTER].hint),))  # fmt: skip
+        return Document(
+            file=file,
+            findings=(
+                Finding(
+                    code=FRONT_MATTER,
+                    file=file,
+                    line=1,
+                    message="the file has no front matter",
+                    hint=rulebook.RULES[FRONT_MATTER].hint,
+                ),
+            ),
+        )
     return read(file, ("\n" + front).encode(), schema.SKILL)  # one empty line stands for the `---`, so lines stay right
 
 
@@ -197,8 +227,14 @@ def read(file: str, data: bytes, shape: Shape) -> Document:
 
 def _as_finding(problem: Problem) -> Finding:
     one = rulebook.RULES[problem.code]
-    return Finding(code=problem.code, message=problem.message, hint=problem.hint or one.hint, file=problem.file, at=problem.at,
-                   severity=one.severity)  # fmt: skip
+    return Finding(
+        code=problem.code,
+        message=problem.message,
+        hint=problem.hint or one.hint,
+        file=problem.file,
+        at=problem.at,
+        severity=one.severity,
+    )
 
 
 def _experiment(one: Any, at: Path) -> Experiment:

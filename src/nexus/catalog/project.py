@@ -59,7 +59,9 @@ class Project:
         for number in range(start, len(lines)) if name else ():
             if number > start and re.match(r"\s*(\[|[\w\"'.-]+\s*=)", lines[number]):
                 break
-            if any(normalise(match) == normalise(name) for match in re.findall(r"[\"']\s*([A-Za-z0-9][A-Za-z0-9._-]*)", lines[number])):
+            if any(
+                normalise(match) == normalise(name) for match in re.findall(r"[\"']\s*([A-Za-z0-9][A-Za-z0-9._-]*)", lines[number])
+            ):
                 return number + 1
         return start + 1
 
@@ -101,7 +103,9 @@ def _severities(table: Mapping[str, Any], text: str) -> tuple[dict[str, str], li
             close = rulebook.suggestion(key, [*rulebook.RULES, *(one.name for one in rulebook.RULES.values())])
             findings.append(_setting(f"there is no rule {shown(key)}", f"did you mean `{close}`?" if close else "", key, text))
         elif value not in rulebook.SEVERITIES:
-            findings.append(_setting(f"the severity of {shown(key)} cannot be {shown(value)}", "write `error`, `warning` or `off`", key, text))
+            findings.append(
+                _setting(f"the severity of {shown(key)} cannot be {shown(value)}", "write `error`, `warning` or `off`", key, text)
+            )
         else:
             found[key] = value
     return found, findings

@@ -59,15 +59,20 @@ def rule(code: str, name: str, title: str, *, hint: str, scope: Scope, severity:
 
 
 def enter(
-    code: str, name: str, title: str, *, text: str, hint: str, scope: Scope = "document", severity: str = "error",
+    code: str,
+    name: str,
+    title: str,
+    *,
+    text: str,
+    hint: str,
+    scope: Scope = "document",
+    severity: str = "error",
     check: Callable[..., Iterator[Problem]] | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """Enters a rule; the code given back is what its findings carry."""
     if code in RULES:
         raise ValueError(f"the code {code} is taken by {RULES[code].name}")
-    RULES[code] = Rule(
-        code=code, name=name, title=title, text=text, hint=hint, severity=severity, scope=scope, check=check
-    )  # fmt: skip
+    RULES[code] = Rule(code=code, name=name, title=title, text=text, hint=hint, severity=severity, scope=scope, check=check)
     return code
 
 
@@ -95,9 +100,15 @@ def finding(one: Rule, problem: Problem, severities: Mapping[str, str]) -> Findi
     if severity == "off":
         return None
     return Finding(
-        code=code, message=problem.message, hint=problem.hint or one.hint, file=problem.file, line=problem.line,
-        column=problem.column, at=problem.at, severity=severity,
-    )  # fmt: skip
+        code=code,
+        message=problem.message,
+        hint=problem.hint or one.hint,
+        file=problem.file,
+        line=problem.line,
+        column=problem.column,
+        at=problem.at,
+        severity=severity,
+    )
 
 
 def graded(one: Finding, severities: Mapping[str, str]) -> Finding | None:

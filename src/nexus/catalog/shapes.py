@@ -131,7 +131,9 @@ def fits(value: Any, shape: Shape) -> bool:
 
 def _check(value: Any, shape: Shape, file: str, at: Path) -> Iterator[Problem]:
     if not fits(value, shape):
-        yield Problem(file, f"{_name(at)} is {_described(value)} where a {shape.word} is meant", at, _quote_hint(value, shape), code=TYPE)
+        yield Problem(
+            file, f"{_name(at)} is {_described(value)} where a {shape.word} is meant", at, _quote_hint(value, shape), code=TYPE
+        )
     elif isinstance(shape, Table):
         yield from _check_table(value, shape, file, at)
     elif isinstance(shape, Items):

@@ -20,25 +20,39 @@ LONGEST = timedelta(days=366)
 _PREFIX = "NX-C09"
 
 EXPIRED = rulebook.enter(
-    "NX-C090", "waiver-expired", "A waiver has expired", scope="registry",
+    "NX-C090",
+    "waiver-expired",
+    "A waiver has expired",
+    scope="registry",
     text="What it accepted counts again from the day after its last one. A waiver is a promise to mend something by a date.",
     hint="mend what it waived and remove it, or agree on a new date",
-)  # fmt: skip
+)
 UNUSED = rulebook.enter(
-    "NX-C091", "waiver-unused", "A waiver waives nothing", scope="registry", severity="warning",
+    "NX-C091",
+    "waiver-unused",
+    "A waiver waives nothing",
+    scope="registry",
+    severity="warning",
     text="No finding of its code stands at its path: it was mended, moved, or never there. Left behind it would hide the next one.",
     hint="remove it",
-)  # fmt: skip
+)
 DISTANT = rulebook.enter(
-    "NX-C092", "waiver-distant", "A waiver holds for more than a year", scope="registry", severity="warning",
+    "NX-C092",
+    "waiver-distant",
+    "A waiver holds for more than a year",
+    scope="registry",
+    severity="warning",
     text="An exception nobody looks at for a year is a rule.",
     hint="choose a day within a year; it can be renewed",
-)  # fmt: skip
+)
 UNKNOWN = rulebook.enter(
-    "NX-C093", "waiver-code", "A waiver names a code that does not exist", scope="registry",
+    "NX-C093",
+    "waiver-code",
+    "A waiver names a code that does not exist",
+    scope="registry",
     text="A mistyped code waives nothing, silently. Findings about waivers cannot be waived either.",
     hint="the reference of rules lists the codes",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +70,7 @@ class Waiver:
         """Whether it is about this finding; the date does not count here."""
         return finding.code == self.code and (
             not self.path or finding.file == self.path or finding.file.startswith(f"{self.path}/")
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +88,16 @@ def read(document: Document | None) -> list[Waiver]:
     broken = {one.at[1] for one in document.findings if len(one.at) > 1} if document is not None else set()
     return [
         Waiver(
-            code=entry["code"], path=str(entry.get("path", "")).removeprefix("./").rstrip("/"), owner=entry["owner"],
-            reason=entry["reason"], expires=date.fromisoformat(entry["expires"]), index=index,
+            code=entry["code"],
+            path=str(entry.get("path", "")).removeprefix("./").rstrip("/"),
+            owner=entry["owner"],
+            reason=entry["reason"],
+            expires=date.fromisoformat(entry["expires"]),
+            index=index,
         )
-        for index, entry in enumerate(entries if isinstance(entries, list) else []) if index not in broken
-    ]  # fmt: skip
+        for index, entry in enumerate(entries if isinstance(entries, list) else [])
+        if index not in broken
+    ]
 
 
 def apply(findings: Sequence[Finding], waivers: Sequence[Waiver], today: date) -> tuple[list[Finding], list[Waived]]:
@@ -103,10 +122,16 @@ def problems(waivers: Sequence[Waiver], waived: Sequence[Waived], today: date) -
         if one.code.startswith(_PREFIX) or (one.code.startswith("NX-C") and one.code not in rulebook.RULES):
             yield Problem(places.WAIVERS, f"{shown(one.code)} cannot be waived", (*at, "code"), code=UNKNOWN)
         elif today > one.expires:
-            yield Problem(places.WAIVERS, f"the waiver of {shown(one.code)} by {shown(one.owner)} expired on {one.expires}",
-                          (*at, "expires"), code=EXPIRED)  # fmt: skip
+            yield Problem(
+                places.WAIVERS,
+                f"the waiver of {shown(one.code)} by {shown(one.owner)} expired on {one.expires}",
+                (*at, "expires"),
+                code=EXPIRED,
+            )
         elif ours and one.index not in used:
             place = f" at {shown(one.path)}" if one.path else ""
             yield Problem(places.WAIVERS, f"there is no {shown(one.code)}{place} to waive", (*at, "code"), code=UNUSED)
         elif one.expires - today > LONGEST:
-            yield Problem(places.WAIVERS, f"the waiver of {shown(one.code)} holds until {one.expires}", (*at, "expires"), code=DISTANT)
+            yield Problem(
+                places.WAIVERS, f"the waiver of {shown(one.code)} holds until {one.expires}", (*at, "expires"), code=DISTANT
+            )

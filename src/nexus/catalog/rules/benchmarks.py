@@ -22,7 +22,13 @@ def registered(packages: Iterator[Package]) -> dict[str, list[tuple[str, Experim
     return found
 
 
-@rule("NX-C012", "instance-manifest", "A benchmark instance has no space.yaml", scope="package", hint="add `space.yaml`, a complete ado discovery space, or remove the folder")
+@rule(
+    "NX-C012",
+    "instance-manifest",
+    "A benchmark instance has no space.yaml",
+    scope="package",
+    hint="add `space.yaml`, a complete ado discovery space, or remove the folder",
+)
 def manifest_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Each folder below `benchmark_instances/` is one benchmark instance, and `space.yaml` is what is run."""
     for instance in package.every_instance():
@@ -31,7 +37,13 @@ def manifest_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(file, f"the benchmark instance {shown(instance.name)} has no `space.yaml`")
 
 
-@rule("NX-C051", "registration-folder", "A registered local benchmark package is not there", scope="package", hint="correct the path: `./packages/<package>/benchmark_packages/<folder>`")
+@rule(
+    "NX-C051",
+    "registration-folder",
+    "A registered local benchmark package is not there",
+    scope="package",
+    hint="correct the path: `./packages/<package>/benchmark_packages/<folder>`",
+)
 def registration_folder(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """A local benchmark package is a Python project with a `pyproject.toml`, in a folder below `./packages/` of this registry."""
     for registration in package.manifest.registrations if package.manifest is not None else ():
@@ -53,7 +65,13 @@ def _known(path: str, package: Package, snapshot: Snapshot) -> bool:
     return owner == package.folder or len(snapshot.packages) > 1
 
 
-@rule("NX-C053", "experiment-twice", "An experiment is registered twice in one package", scope="package", hint="register each experiment from one benchmark package")
+@rule(
+    "NX-C053",
+    "experiment-twice",
+    "An experiment is registered twice in one package",
+    scope="package",
+    hint="register each experiment from one benchmark package",
+)
 def experiment_twice(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """An instance names an experiment; registered from two benchmark packages, nobody knows which of them is run."""
     seen: set[tuple[str, str]] = set()
@@ -66,21 +84,37 @@ def experiment_twice(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
             seen.add(key)
 
 
-@rule("NX-C052", "local-package-unregistered", "A local benchmark package is not registered", scope="package", severity="warning", hint="register it in `benchmark_packages` of `nexus.yaml`, or remove the folder")
+@rule(
+    "NX-C052",
+    "local-package-unregistered",
+    "A local benchmark package is not registered",
+    scope="package",
+    severity="warning",
+    hint="register it in `benchmark_packages` of `nexus.yaml`, or remove the folder",
+)
 def local_package_unregistered(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """A folder below `benchmark_packages/` that no package registers is never installed and never run."""
     everyone = [package, *(one for one in snapshot.packages if one is not package)] if package.local_packages else []
     wanted = {
         registration.requirement.removeprefix("./").rstrip("/")
-        for one in everyone for registration in (one.manifest.registrations if one.manifest is not None else ())
-    }  # fmt: skip
+        for one in everyone
+        for registration in (one.manifest.registrations if one.manifest is not None else ())
+    }
     for name, is_project in package.local_packages.items():
         path = f"{package.path}/{LOCAL_PACKAGES}/{name}"
         if path not in wanted:
-            yield Problem(f"{path}/{places.PROJECT}" if is_project else path, f"the local benchmark package {shown(name)} is not registered")
+            yield Problem(
+                f"{path}/{places.PROJECT}" if is_project else path, f"the local benchmark package {shown(name)} is not registered"
+            )
 
 
-@rule("NX-C054", "instance-experiment", "A benchmark instance uses an experiment nobody registered", scope="registry", hint="register it in `benchmark_packages` of the package's `nexus.yaml`")
+@rule(
+    "NX-C054",
+    "instance-experiment",
+    "A benchmark instance uses an experiment nobody registered",
+    scope="registry",
+    hint="register it in `benchmark_packages` of the package's `nexus.yaml`",
+)
 def instance_experiment(snapshot: Snapshot) -> Iterator[Problem]:
     """Only registered experiments are installed and reviewed, so only they can be run. One that another package of this registry
     registered may be used as well."""
@@ -103,25 +137,43 @@ def _space(instance: Instance) -> str:
     return f"{instance.path}/{places.SPACE_FILE}"
 
 
-@rule("NX-C057", "instance-target", "A baseline names no target", scope="registry", severity="warning", hint="add the target's property with its value to `entitySpace`")
+@rule(
+    "NX-C057",
+    "instance-target",
+    "A baseline names no target",
+    scope="registry",
+    severity="warning",
+    hint="add the target's property with its value to `entitySpace`",
+)
 def instance_target(snapshot: Snapshot) -> Iterator[Problem]:
     """Under a model the target is that model; an instance under a package says itself what it evaluates, in the property which
     the experiment's binding names as the target."""
     targets = {
         experiment.get("experimentIdentifier"): binding["targetMapping"]
-        for benchmark in snapshot.benchmarks for binding in benchmark.bindings
+        for benchmark in snapshot.benchmarks
+        for binding in benchmark.bindings
         if isinstance(experiment := binding.get("experiment"), dict) and isinstance(binding.get("targetMapping"), str)
-    }  # fmt: skip
+    }
     for package in snapshot.packages if targets else ():
         for instance in package.instances:
             names = {name for name, _ in instance.space.properties} if instance.space is not None else set()
             for experiment in instance.space.experiments if instance.space is not None else ():
                 target = targets.get(experiment.name)
                 if target is not None and target not in names:
-                    yield Problem(_space(instance), f"`entitySpace` has no {shown(target)}, the target of {shown(experiment.name)}", ("entitySpace",))
+                    yield Problem(
+                        _space(instance),
+                        f"`entitySpace` has no {shown(target)}, the target of {shown(experiment.name)}",
+                        ("entitySpace",),
+                    )
 
 
-@rule("NX-C058", "domain-contradicts", "A property's domain contradicts itself", scope="package", hint="give `values`, or `domainRange` (with `interval` for discrete values)")
+@rule(
+    "NX-C058",
+    "domain-contradicts",
+    "A property's domain contradicts itself",
+    scope="package",
+    hint="give `values`, or `domainRange` (with `interval` for discrete values)",
+)
 def domain_contradicts(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Values and an interval at once, a range whose upper bound is not above its lower one, a step that is not positive, a discrete
     property without values: ado refuses these when the space is made, which is later and farther away."""
@@ -136,7 +188,9 @@ def _contradiction(domain: Mapping[str, Any]) -> str:
     values, interval, bounds, kind = (domain.get(key) for key in ("values", "interval", "domainRange", "variableType"))
     if values is not None and interval is not None:
         return "has `values` and an `interval`"
-    if isinstance(bounds, list) and (len(bounds) != 2 or not all(isinstance(one, (int, float)) for one in bounds) or not bounds[0] < bounds[1]):
+    if isinstance(bounds, list) and (
+        len(bounds) != 2 or not all(isinstance(one, (int, float)) for one in bounds) or not bounds[0] < bounds[1]
+    ):
         return "has a `domainRange` that is not `[lower, upper]`"
     if isinstance(interval, (int, float)) and not interval > 0:
         return "has an `interval` that is not above zero"
@@ -160,7 +214,13 @@ def property_twice(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
             seen.add(name)
 
 
-@rule("NX-C060", "benchmark-twice", "Two files define the same logical benchmark", scope="registry", hint="keep one definition; bindings of both belong in its file")
+@rule(
+    "NX-C060",
+    "benchmark-twice",
+    "Two files define the same logical benchmark",
+    scope="registry",
+    hint="keep one definition; bindings of both belong in its file",
+)
 def benchmark_twice(snapshot: Snapshot) -> Iterator[Problem]:
     """A logical benchmark is one contract; results are gathered under its identifier."""
     seen: dict[str, LogicalBenchmark] = {}
@@ -171,7 +231,14 @@ def benchmark_twice(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(benchmark.file, message, ("logicalBenchmark", "benchmarkIdentifier"))
 
 
-@rule("NX-C061", "benchmark-file", "A logical benchmark's file is not called like it", scope="registry", severity="warning", hint="call the file `<benchmarkIdentifier>.yaml`")
+@rule(
+    "NX-C061",
+    "benchmark-file",
+    "A logical benchmark's file is not called like it",
+    scope="registry",
+    severity="warning",
+    hint="call the file `<benchmarkIdentifier>.yaml`",
+)
 def benchmark_file(snapshot: Snapshot) -> Iterator[Problem]:
     """`benchmarks/<id>.yaml` is where people look for it."""
     for benchmark in snapshot.benchmarks:
@@ -179,7 +246,14 @@ def benchmark_file(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(benchmark.file, f"the file defines {shown(benchmark.id)}", ("logicalBenchmark", "benchmarkIdentifier"))
 
 
-@rule("NX-C069", "benchmark-owner-missing", "A logical benchmark has no owner", scope="registry", severity="warning", hint="add `owner` below `logicalBenchmark`")
+@rule(
+    "NX-C069",
+    "benchmark-owner-missing",
+    "A logical benchmark has no owner",
+    scope="registry",
+    severity="warning",
+    hint="add `owner` below `logicalBenchmark`",
+)
 def benchmark_owner(snapshot: Snapshot) -> Iterator[Problem]:
     """Somebody decides on changes of the contract; without an owner the author of the pull request that added it does."""
     for benchmark in snapshot.benchmarks:
@@ -187,43 +261,75 @@ def benchmark_owner(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(benchmark.file, f"{shown(benchmark.id)} names no owner", ("logicalBenchmark",))
 
 
-@rule("NX-C062", "binding-benchmark", "A binding names another benchmark than its file", scope="registry", hint="move the binding to the file of its benchmark, or correct the identifier")
+@rule(
+    "NX-C062",
+    "binding-benchmark",
+    "A binding names another benchmark than its file",
+    scope="registry",
+    hint="move the binding to the file of its benchmark, or correct the identifier",
+)
 def binding_benchmark(snapshot: Snapshot) -> Iterator[Problem]:
     """Bindings stand in the file of the logical benchmark they target."""
     for benchmark in snapshot.benchmarks:
         for index, binding in enumerate(benchmark.bindings):
             named = binding.get("benchmarkIdentifier")
             if isinstance(named, str) and benchmark.id and named != benchmark.id:
-                yield Problem(benchmark.file, f"the binding names {shown(named)}; this file defines {shown(benchmark.id)}",
-                              ("bindings", index, "benchmarkIdentifier"))  # fmt: skip
+                yield Problem(
+                    benchmark.file,
+                    f"the binding names {shown(named)}; this file defines {shown(benchmark.id)}",
+                    ("bindings", index, "benchmarkIdentifier"),
+                )
 
 
-@rule("NX-C063", "binding-property", "A binding maps a property its benchmark does not have", scope="registry", hint="use a property of this benchmark; add it there if it is missing")
+@rule(
+    "NX-C063",
+    "binding-property",
+    "A binding maps a property its benchmark does not have",
+    scope="registry",
+    hint="use a property of this benchmark; add it there if it is missing",
+)
 def binding_property(snapshot: Snapshot) -> Iterator[Problem]:
     """Each mapping gives a property of the benchmark its counterpart in the experiment, field for field, or predicates for one
     categorical value. Half a mapping maps nothing."""
     for benchmark, at, mapping in _mappings(snapshot, "propertyMapping"):
         name, inside = _mapped(mapping)
         if not (("benchmark" in mapping and "experiment" in mapping) or ("categoricalValue" in mapping and "predicate" in mapping)):
-            yield Problem(benchmark.file, "the mapping has neither `benchmark` and `experiment`, nor `categoricalValue` and `predicate`", at)
+            yield Problem(
+                benchmark.file, "the mapping has neither `benchmark` and `experiment`, nor `categoricalValue` and `predicate`", at
+            )
         elif name and name not in benchmark.properties:
             close = suggestion(name, benchmark.properties)
             hint = f"did you mean `{close}`?" if close else ""
             yield Problem(benchmark.file, f"{shown(benchmark.id)} has no property {shown(name)}", (*at, *inside), hint)
 
 
-@rule("NX-C065", "binding-value", "A binding maps a value outside the property's domain", scope="registry", hint="use one of the values the benchmark lists for this property")
+@rule(
+    "NX-C065",
+    "binding-value",
+    "A binding maps a value outside the property's domain",
+    scope="registry",
+    hint="use one of the values the benchmark lists for this property",
+)
 def binding_value(snapshot: Snapshot) -> Iterator[Problem]:
     """A predicate for a value that the benchmark does not know is never asked for."""
     for benchmark, at, mapping in _mappings(snapshot, "propertyMapping"):
         categorical = mapping.get("categoricalValue")
         values = benchmark.properties.get(_mapped(mapping)[0])
         if isinstance(categorical, dict) and "value" in categorical and values is not None and categorical["value"] not in values:
-            yield Problem(benchmark.file, f"{shown(categorical['value'])} is not among the values of {shown(_mapped(mapping)[0])}",
-                          (*at, "categoricalValue", "value"))  # fmt: skip
+            yield Problem(
+                benchmark.file,
+                f"{shown(categorical['value'])} is not among the values of {shown(_mapped(mapping)[0])}",
+                (*at, "categoricalValue", "value"),
+            )
 
 
-@rule("NX-C064", "binding-metric", "A binding maps a metric its benchmark does not have", scope="registry", hint="use a metric of this benchmark; add it to `metrics` if it is missing")
+@rule(
+    "NX-C064",
+    "binding-metric",
+    "A binding maps a metric its benchmark does not have",
+    scope="registry",
+    hint="use a metric of this benchmark; add it to `metrics` if it is missing",
+)
 def binding_metric(snapshot: Snapshot) -> Iterator[Problem]:
     """Leaderboards show the canonical metrics of the benchmark; a mapping to another name shows nowhere."""
     for benchmark, at, mapping in _mappings(snapshot, "metricMapping"):
@@ -232,10 +338,18 @@ def binding_metric(snapshot: Snapshot) -> Iterator[Problem]:
         if isinstance(name, str) and benchmark.metrics is not None and name not in benchmark.metrics:
             close = suggestion(name, benchmark.metrics)
             hint = f"did you mean `{close}`?" if close else ""
-            yield Problem(benchmark.file, f"{shown(benchmark.id)} has no metric {shown(name)}", (*at, "benchmark", "identifier"), hint)
+            yield Problem(
+                benchmark.file, f"{shown(benchmark.id)} has no metric {shown(name)}", (*at, "benchmark", "identifier"), hint
+            )
 
 
-@rule("NX-C067", "binding-twice", "An experiment is bound twice to one benchmark", scope="registry", hint="keep one binding for each major version of the experiment")
+@rule(
+    "NX-C067",
+    "binding-twice",
+    "An experiment is bound twice to one benchmark",
+    scope="registry",
+    hint="keep one binding for each major version of the experiment",
+)
 def binding_twice(snapshot: Snapshot) -> Iterator[Problem]:
     """A binding holds for one major version of an experiment; bindings of older major versions may stay beside it."""
     for benchmark in snapshot.benchmarks:
@@ -252,7 +366,14 @@ def binding_twice(snapshot: Snapshot) -> Iterator[Problem]:
             seen.add(key)
 
 
-@rule("NX-C068", "binding-unregistered", "A binding is for an experiment no package registers", scope="registry", severity="warning", hint="register the experiment in a package, or remove the binding")
+@rule(
+    "NX-C068",
+    "binding-unregistered",
+    "A binding is for an experiment no package registers",
+    scope="registry",
+    severity="warning",
+    hint="register the experiment in a package, or remove the binding",
+)
 def binding_unregistered(snapshot: Snapshot) -> Iterator[Problem]:
     """Nothing can ever be measured through it. Kept bindings of experiments that are no longer registered are harmless."""
     known = registered(iter(snapshot.packages))
@@ -261,8 +382,11 @@ def binding_unregistered(snapshot: Snapshot) -> Iterator[Problem]:
             experiment = binding.get("experiment")
             name = experiment.get("experimentIdentifier") if isinstance(experiment, dict) else None
             if isinstance(name, str) and name not in known:
-                yield Problem(benchmark.file, f"no package registers the experiment {shown(name)}",
-                              ("bindings", index, "experiment", "experimentIdentifier"))  # fmt: skip
+                yield Problem(
+                    benchmark.file,
+                    f"no package registers the experiment {shown(name)}",
+                    ("bindings", index, "experiment", "experimentIdentifier"),
+                )
 
 
 def _mappings(snapshot: Snapshot, key: str) -> Iterator[tuple[LogicalBenchmark, tuple[str | int, ...], Mapping[str, Any]]]:

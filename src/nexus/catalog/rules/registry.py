@@ -10,14 +10,28 @@ from nexus.catalog.rulebook import Problem, rule
 from nexus.catalog.snapshot import Snapshot
 
 
-@rule("NX-C080", "registry-empty", "The registry holds no package", scope="registry", severity="warning", hint="start one: `nexus new package NAME --owner HANDLE`")
+@rule(
+    "NX-C080",
+    "registry-empty",
+    "The registry holds no package",
+    scope="registry",
+    severity="warning",
+    hint="start one: `nexus new package NAME --owner HANDLE`",
+)
 def empty(snapshot: Snapshot) -> Iterator[Problem]:
     """Nothing below `packages/`: either the registry is new, or the command runs in the wrong folder."""
     if not snapshot.packages:
         yield Problem(places.PACKAGES, "no package is registered")
 
 
-@rule("NX-C081", "codeowners-stale", "CODEOWNERS does not say what the owners of packages and models say", scope="registry", severity="warning", hint="write it again: `nexus get codeowners --output-file .github/CODEOWNERS`")
+@rule(
+    "NX-C081",
+    "codeowners-stale",
+    "CODEOWNERS does not say what the owners of packages and models say",
+    scope="registry",
+    severity="warning",
+    hint="write it again: `nexus get codeowners --output-file .github/CODEOWNERS`",
+)
 def codeowners_stale(snapshot: Snapshot) -> Iterator[Problem]:
     """GitHub asks code owners for review. The part between our two marker lines is generated from `owners` and `owner`; a
     `CODEOWNERS` without the markers is left alone."""

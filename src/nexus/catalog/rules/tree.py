@@ -13,10 +13,22 @@ from nexus.kernel.documents import MAX_BYTES, shown
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _HOSTILE = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]|^[\s~-]|[\s.]$|\ufffd")
-_MISSPELT = {"nexus.yml": "nexus.yaml", "model.yml": "model.yaml", "space.yml": "space.yaml", "skill.md": "SKILL.md", "Usage.md": "usage.md"}
+_MISSPELT = {
+    "nexus.yml": "nexus.yaml",
+    "model.yml": "model.yaml",
+    "space.yml": "space.yaml",
+    "skill.md": "SKILL.md",
+    "Usage.md": "usage.md",
+}
 
 
-@rule("NX-C001", "file-unreadable", "A file of the registry cannot be read", scope="registry", hint="make it an ordinary file that can be read")
+@rule(
+    "NX-C001",
+    "file-unreadable",
+    "A file of the registry cannot be read",
+    scope="registry",
+    hint="make it an ordinary file that can be read",
+)
 def unreadable(snapshot: Snapshot) -> Iterator[Problem]:
     """A manifest without permission to read it, a named pipe or a device where a file is meant. Nothing is opened that is not
     an ordinary file; what it says is unknown, so the registry cannot be called right."""
@@ -25,7 +37,13 @@ def unreadable(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(trouble.path, f"{shown(trouble.path)} cannot be read: {trouble.detail}")
 
 
-@rule("NX-C002", "file-unsettled", "A file changed while it was read", scope="registry", hint="run the command again when writing has ended")
+@rule(
+    "NX-C002",
+    "file-unsettled",
+    "A file changed while it was read",
+    scope="registry",
+    hint="run the command again when writing has ended",
+)
 def unsettled(snapshot: Snapshot) -> Iterator[Problem]:
     """The file had another size or time after each of several readings: someone is writing it. A half-written manifest is not
     judged."""
@@ -43,7 +61,9 @@ def link(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(trouble.path, f"the link {shown(trouble.path)} {trouble.detail}")
 
 
-@rule("NX-C007", "file-oversized", "A manifest is too large to be one", scope="registry", hint="keep data out of manifests and pages")
+@rule(
+    "NX-C007", "file-oversized", "A manifest is too large to be one", scope="registry", hint="keep data out of manifests and pages"
+)
 def oversized(snapshot: Snapshot) -> Iterator[Problem]:
     """Manifests and pages are written by hand. Larger files are not read at all."""
     for trouble in snapshot.files.troubles:
@@ -73,7 +93,13 @@ def _first_difference(path: str, other: str) -> tuple[str, str]:
     return "/".join(mine[: depth + 1]), "/".join(theirs[: depth + 1])
 
 
-@rule("NX-C005", "name-hostile", "A file or folder has a name that tools cannot take", scope="package", hint="use letters, digits, `.`, `_` and `-`")
+@rule(
+    "NX-C005",
+    "name-hostile",
+    "A file or folder has a name that tools cannot take",
+    scope="package",
+    hint="use letters, digits, `.`, `_` and `-`",
+)
 def hostile_name(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Control characters, characters that Windows refuses, a leading `-` that reads as an option, a trailing dot or space, names
     of devices, and names that are not UTF-8: each breaks a checkout or a command somewhere."""
@@ -86,7 +112,14 @@ def hostile_name(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
                 yield Problem(f"{package.path}/{path}".rstrip("/"), f"{shown(part)} is no name for a file or folder")
 
 
-@rule("NX-C006", "file-misplaced", "A manifest stands where nobody looks", scope="package", severity="warning", hint="move it to where it is read")
+@rule(
+    "NX-C006",
+    "file-misplaced",
+    "A manifest stands where nobody looks",
+    scope="package",
+    severity="warning",
+    hint="move it to where it is read",
+)
 def misplaced(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """A `model.yaml` outside `models/<model>/`, a `space.yaml` outside `benchmark_instances/<instance>/`, `nexus.yml` instead of
     `nexus.yaml`: they look registered and are not."""

@@ -1,0 +1,173 @@
+"""Texts of manifests: new ones that are valid, and edits in place that keep comments and order. Pure; called by ``editing``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, MutableSequence, Sequence
+from typing import Any
+
+from nexus.catalog.formats import normalise
+from nexus.catalog.schema import VARIANTS
+from nexus.kernel.documents import Path, Positions
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*|\./[A-Za-z0-9._/-]+")
+_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_REQUIREMENT = re.compile(r"(\s*)([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(.*)", re.DOTALL)
+
+
+def scalar(text: str) -> str:
+    """The text as a YAML scalar, quoted where it could be read as something else."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)
+
+
+def package_manifest(name: str, owners: Sequence[str], *, docs: str = "", variants: Sequence[str] = ()) -> str:
+    """A valid ``nexus.yaml``."""
+    lines = ["package:", f"  name: {scalar(name)}"]
+    if owners:
+        lines.append(f"  owners: [{', '.join(scalar(owner) for owner in owners)}]")
+    if variants:
+        lines.append(f"  variants: [{', '.join(variants)}]")
+    if docs:
+        lines.append(f"  docs: {scalar(docs)}")
+    return "\n".join(lines) + "\n"
+
+
+def model_manifest(id_: str, *, owner: str = "", vllm: bool = False, tests: bool = False) -> str:
+    """A valid ``model.yaml``; with ``tests``, one whose test is the module :func:`test_module` writes."""
+    lines = ["model:", f"  id: {scalar(id_)}"]
+    if owner:
+        lines.append(f"  owner: {scalar(owner)}")
+    if vllm:
+        lines += ["  vllm:", "    enabled: true"]
+    if tests:
+        lines += [
+            "  testing:",
+            "    hardware:",
+            "      minimum:",
+            "        cpu: {cores: 2}",
+            "        memory: 8Gi",
+            "      cpu_only: true",
+            "    commands:",
+            "      - python -m pytest tests/test_inference.py",
+            "    scenarios:",
+            "      - name: one input",
+            "        kind: inference",
+            "        checks: the output of one input is what it should be",
+        ]
+        if vllm:
+            lines += ["      - name: served", "        kind: vllm", "        checks: vLLM loads the model and answers one request"]
+        lines.append("    time_limit: 20m")
+    return "\n".join(lines) + "\n"
+
+
+def usage_page(id_: str, package: str) -> str:
+    """A usage page that says what is known: the package to install and the repository to load."""
+    title = id_.rpartition("/")[2]
+    return (
+        f"# Using {title}\n\n`{id_}` is a model of the package `{package}`.\n\n## Install\n\n```bash\npip install {package}\n```\n\n"
+        f"## Load\n\nThe weights and the model card are at <https://huggingface.co/{id_}>.\n"
+    )
+
+
+def test_module(id_: str, *, vllm: bool) -> str:
+    """A test module whose tests fail until somebody writes them."""
+    tests = [("test_one_input", "One input gives the output it should")]
+    if vllm:
+        tests.append(("test_served_by_vllm", "vLLM loads the model and answers one request"))
+    body = "".join(f'\n\ndef {name}() -> None:\n    """{fact}."""\n    pytest.fail("not written yet")\n' for name, fact in tests)
+    return f'"""Tests of {id_}."""\n\nimport pytest\n{body}'
+
+
+def replace_scalar(text: str, at: Path, value: str) -> str:
+    """The YAML text with the scalar at *at* replaced; all else stays as it is. Raises KeyError when there is none."""
+    span = Positions(text).span(at)
+    if span is None:
+        raise KeyError(at)
+    return text[: span[0]] + scalar(value) + text[span[1] :]
+
+
+def remove_item(text: str, at: Path) -> str:
+    """The YAML text without one item of a block list, its own comments included. Raises KeyError when there is none.
+
+    The last item leaves ``[]`` behind, so that the key keeps its type.
+    """
+    span = Positions(text).span(at)
+    parent = Positions(text).span(at[:-1])
+    if span is None or parent is None:
+        raise KeyError(at)
+    last = at[-1]
+    assert isinstance(last, int)
+    following = Positions(text).span((*at[:-1], last + 1))
+    start = text.rfind("\n", 0, span[0]) + 1
+    stop = text.rfind("\n", 0, following[0]) + 1 if following is not None else parent[1]
+    if following is None and last == 0:
+        return f"{text[: parent[0]].rstrip()} []\n{text[stop:].lstrip()}"
+    return text[:start] + text[stop:]
+
+
+def add_requirement(text: str, variants: Sequence[str], requirement: str) -> str:
+    """The project file with a requirement added to the extras of these variants, in alphabetical place where they are sorted."""
+
+    def add(requirements: MutableSequence[Any]) -> None:
+        names = [normalise(str(one)) for one in requirements]
+        place = len(names)
+        if names == sorted(names):
+            place = next((n for n, name in enumerate(names) if name > normalise(requirement)), len(names))
+        if place < len(names):
+            requirements.insert(place, requirement)
+        else:
+            requirements.append(requirement)
+
+    return _edit_extras(text, variants, add)
+
+
+def rename_requirement(text: str, old: str, new: str) -> str:
+    """The project file with the package renamed in its extras and in ``[tool.uv.sources]``."""
+
+    def rename(requirements: MutableSequence[Any]) -> None:
+        for index, one in enumerate(requirements):
+            match = _REQUIREMENT.fullmatch(str(one))
+            if match is not None and normalise(match[2]) == normalise(old):
+                requirements[index] = f"{match[1]}{new}{match[3]}"
+
+    def rename_source(sources: Any) -> None:
+        for key in [key for key in sources if normalise(key) == normalise(old)]:
+            sources[new] = sources.pop(key)
+
+    return _edit_extras(text, VARIANTS, rename, rename_source)
+
+
+def remove_requirement(text: str, name: str) -> str:
+    """The project file without the package in its extras and in ``[tool.uv.sources]``."""
+
+    def remove(requirements: MutableSequence[Any]) -> None:
+        for index in reversed(range(len(requirements))):
+            match = _REQUIREMENT.fullmatch(str(requirements[index]))
+            if match is not None and normalise(match[2]) == normalise(name):
+                del requirements[index]
+
+    def remove_source(sources: Any) -> None:
+        for key in [key for key in sources if normalise(key) == normalise(name)]:
+            del sources[key]
+
+    return _edit_extras(text, VARIANTS, remove, remove_source)
+
+
+def _edit_extras(
+    text: str,
+    variants: Sequence[str],
+    edit: Callable[[MutableSequence[Any]], None],
+    edit_sources: Callable[[Any], None] | None = None,
+) -> str:
+    import tomlkit
+
+    document: Any = tomlkit.parse(text)
+    extras = document.get("project", {}).get("optional-dependencies", {})
+    for variant in variants:
+        if variant in extras:
+            edit(extras[variant])
+    sources = document.get("tool", {}).get("uv", {}).get("sources")
+    if edit_sources is not None and sources is not None:
+        edit_sources(sources)
+    return tomlkit.dumps(document)

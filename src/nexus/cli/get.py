@@ -1,0 +1,87 @@
+"""``nexus get``: one package or model as the tree says, benchmark requirements, CODEOWNERS. Data on stdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nexus.cli import output, registry
+
+
+@click.group(name="get")
+def get() -> None:
+    """One thing of a registry.
+
+    Example: nexus get model example-org/example-model -o yaml
+    """
+
+
+@get.command()
+@click.argument("name")
+@registry.root_argument
+@output.output_option("table", "json", "yaml")
+def package(name: str, root: Path, fmt: str) -> None:
+    """One package: owners, variants, requirements, models, benchmarks.
+
+    Example: nexus get package networkx
+    """
+    from nexus.catalog import views
+
+    _, found = registry.load(root)
+    record = views.package(found, registry.find_package(found, name))
+    if fmt == "table":
+        record = {**record, "models": [model["id"] for model in record["models"]],
+                  "requirements": [f"{variant}: {text}" for variant, text in record["requirements"].items()],
+                  "benchmark_packages": [entry["requirement"] for entry in record["benchmark_packages"]]}  # fmt: skip
+    output.emit_one(record, fmt)
+
+
+@get.command()
+@click.argument("name")
+@registry.root_argument
+@output.output_option("table", "json", "yaml")
+def model(name: str, root: Path, fmt: str) -> None:
+    """One model, by its Hugging Face id or as PACKAGE/FOLDER.
+
+    Example: nexus get model networkx/karate
+    """
+    from nexus.catalog import views
+
+    _, found = registry.load(root)
+    owner, one = registry.find_model(found, name)
+    output.emit_one(views.model(found, owner, one), fmt)
+
+
+@get.command(name="benchmark-requirements")
+@click.argument("name", metavar="PACKAGE")
+@registry.root_argument
+@registry.output_file_option
+@output.output_option("txt", "json", "yaml")
+def benchmark_requirements(name: str, root: Path, output_file: Path | None, fmt: str) -> None:
+    """What to install for the benchmarks of a package, one requirement a line.
+
+    Example: nexus get benchmark-requirements networkx --output-file benchmark-requirements.txt
+    """
+    from nexus.catalog import views
+
+    _, found = registry.load(root)
+    names = [row["requirement"] for row in views.benchmark_packages(found, [registry.find_package(found, name)])]
+    registry.write("".join(f"{one}\n" for one in names) if fmt == "txt" else registry.structured(names, fmt), output_file)
+
+
+@get.command()
+@registry.root_argument
+@registry.output_file_option
+def codeowners(root: Path, output_file: Path | None) -> None:
+    """CODEOWNERS made from the owners of packages and models. In a file that exists, only our part is renewed.
+
+    Example: nexus get codeowners --output-file .github/CODEOWNERS
+    """
+    from nexus.catalog import owners
+
+    _, found = registry.load(root)
+    text = owners.codeowners(found)
+    if output_file is not None and output_file.is_file():
+        text = owners.merged(output_file.read_text(encoding="utf-8"), text)
+    registry.write(text, output_file)

@@ -45,7 +45,7 @@ class Doors:
             await _other(scope["type"], receive, send)
             return
         began = perf_counter()
-        name = "none"
+        name, status = "none", _GONE
         answer: Answer | Stream
         try:
             found = None
@@ -64,7 +64,7 @@ class Doors:
             else:
                 await _stream(answer, first, receive, send)  # type: ignore[arg-type]
         except ClientGone:
-            status = _GONE
+            pass
         except Exception:  # the last net: a bug is answered, logged and counted, and the service goes on
             status = 500
             incident = secrets.token_hex(6)

@@ -2,7 +2,7 @@
 
 uvicorn's httptools protocol reads heads of any size and waits for ever. Here a head is bounded in bytes, fields and time, a
 body in idle time and in least rate, an answer in the time its reader takes, and an idle connection in time. All clocks are
-looked at by one sweep a second (:func:`sweep`), so that a request pays no timer.
+looked at by one sweep a second of the server, so that a request pays no timer.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     body_rate: float = 256.0  # less than this on average, after the first idle time, is no honest sender
     answer_stall_s: float = 60.0
     keep_alive_s: float = 75.0
+    goodbye_s: float = 2.0  # in which a refused client may still read why
     discarded_bytes: int = 64 * 1024 * 1024  # of a body nobody wants, so that its sender can still read the answer
 
 
@@ -54,7 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.since = self.loop.time()  # when what is waited for now began
         self.heard = self.since  # when the client last sent something
-        self.waits_for = "head"  # "head", "body", "answer" or "request"
+        self.waits_for = "head"  # "head", "body", "answer", "request" or "goodbye"
         self.body_bytes = 0
         self._head_bytes = 0
         self._refused: tuple[int, str] | None = None
@@ -69,12 +70,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self.client = get_remote_addr(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
         if len(self.connections) >= self.bounds.connections:
-            self.refuse(503, "too many connections are open")
+            self.refuse(503, "too many connections are open", linger=False)
             return
         self.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         self.heard = self.loop.time()
+        if self.waits_for == "goodbye":
+            self._discard(len(data))
+            return
         if self.waits_for == "request":  # the first bytes of the next request on a kept connection
             self.waits_for = "head"
             self.since = self.heard
@@ -162,8 +166,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def refuse(self, status: int, text: str) -> None:
-        """Answers outside the application, unless it has begun to answer, and closes."""
+    def refuse(self, status: int, text: str, *, linger: bool = True) -> None:
+        """Answers outside the application, unless it has begun to answer, and closes; *linger* lets the client read it first."""
         cycle = self.cycle
         if cycle is None or self.waits_for == "head" or not cycle.response_started:
             body = f"{text}\n".encode()
@@ -171,10 +175,18 @@ class BoundedProtocol(HttpToolsProtocol):
                 b"HTTP/1.1 %d %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
                 % (status, _PHRASES[status], len(body), body)
             )
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
-        self.transport.close()
+        self._forsake()
+        if linger and self.transport.can_write_eof():  # a closed socket that is still sent to would take the answer back
+            self.transport.write_eof()
+            self.waits_for, self.since, self.body_bytes = "goodbye", self.loop.time(), 0
+            self.flow.resume_reading()
+        else:
+            self.transport.close()
+
+    def cut(self) -> None:
+        """Ends the connection and whatever is being done for it."""
+        self._forsake()
+        self.transport.abort()
 
     def check(self, now: float) -> None:
         """Ends the connection when its client takes too long for what it has to do. Called by the sweep."""
@@ -192,9 +204,16 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.refuse(408, "the body of the request came too slowly")
         elif self.waits_for == "request" and now - self.since > bounds.keep_alive_s:
             self.transport.close()
+        elif self.waits_for == "goodbye" and now - self.since > bounds.goodbye_s:
+            self.transport.abort()
 
+    def _forsake(self) -> None:
+        """Tells the application, if it still works for this client, that nobody waits for it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
-def sweep(connections: set[Any], now: float) -> None:
-    """Looks at every connection's clock."""
-    for connection in list(connections):
-        connection.check(now)
+    def _discard(self, size_bytes: int) -> None:
+        self.body_bytes += size_bytes
+        if self.body_bytes > self.bounds.discarded_bytes:
+            self.transport.abort()

@@ -12,12 +12,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from nexus.api.protocol import BoundedProtocol, Bounds, sweep
+from nexus.api.protocol import BoundedProtocol, Bounds
 from nexus.kernel.errors import InvalidSetting
 
 log = logging.getLogger("nexus.api")
@@ -100,17 +100,17 @@ class Server:
             return True
         server, self._server = self._server, None
         server.close()
-        for connection in list(self._state.connections):
+        for connection in self._open():
             connection.shutdown()
         in_time = await self._emptied(timeout_s)
         if not in_time:
             log.warning("server.drain-timeout", extra={"fields": {"requests": len(self._state.tasks)}})
-            for task in list(self._state.tasks):
-                task.cancel()
-            await asyncio.gather(*self._state.tasks, return_exceptions=True)
-            for connection in list(self._state.connections):
-                connection.transport.abort()
-            await self._emptied(1.0)
+            for connection in self._open():
+                connection.cut()
+            if not await self._emptied(1.0):
+                for task in list(self._state.tasks):
+                    task.cancel()
+                await asyncio.gather(*self._state.tasks, return_exceptions=True)
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
@@ -125,6 +125,9 @@ class Server:
             await asyncio.sleep(0.01)
         return True
 
+    def _open(self) -> list[BoundedProtocol]:
+        return cast("list[BoundedProtocol]", list(self._state.connections))
+
     def _connect(self) -> asyncio.Protocol:
         return self._protocol(self._config, self._state, {})
 
@@ -133,7 +136,9 @@ class Server:
         while True:
             await asyncio.sleep(SWEEP_S)
             self._tick()
-            sweep(self._state.connections, loop.time())
+            now = loop.time()
+            for connection in self._open():
+                connection.check(now)
 
     def _tick(self) -> None:
         """Sets the ``Date`` of the answers of this second."""

@@ -66,11 +66,12 @@ def test_s1_the_sync_returns_before_the_answer(tmp_path: Path) -> None:
     """A trace shows: the log of the database is written, then synced, and only then is the run acknowledged."""
     calls = trace("accept-one", tmp_path / "nexus.db")
     answer = position(calls, ("write",), '"ACK ')
+    first = position(calls, ("pwrite64", "write"), "nexus.db-wal>")
     written = position(calls, ("pwrite64", "write"), "nexus.db-wal>", last_before=answer)
     synced = position(calls, ("fdatasync", "fsync"), "nexus.db-wal>", "= 0", last_before=answer)
     folder = position(calls, ("fsync", "fdatasync"), f"{tmp_path}>", "= 0", last_before=answer)
     assert written < synced < answer
-    assert folder < answer
+    assert first < folder < answer, "the name of the log must be on disk too"
 
 
 @pytest.mark.faults

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from nexus.adapters.sql import SqliteStore, schema
+from nexus.adapters.sql import SqliteStore, listings, rows, schema, transaction
 from nexus.kernel.clock import SystemClock
 from nexus.kernel.errors import FolderUnusable, InvalidInput, NoSpace, Unavailable
 from nexus.runs import lifecycle
@@ -90,6 +90,20 @@ async def test_closing_answers_every_caller(tmp_path: Path) -> None:
                 await call
         await store.close()
         assert (await (await files.reopen()).counts())[Stage.BUFFERED] == 100
+
+
+async def test_a_broken_writer_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """When the writer thread itself ends, callers under way and later ones are refused, and close() returns."""
+
+    def break_down(step: str) -> None:
+        raise SystemExit
+
+    store = await SqliteStore.open(tmp_path / "nexus.db", clock=SystemClock(), on_step=break_down)
+    results = await asyncio.gather(*(store.accept(build_run(), b"{}", LIMITS) for _ in range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable] * 5
+    with pytest.raises(Unavailable):
+        await store.accept(build_run(), b"{}", LIMITS)
+    await store.close()
 
 
 async def test_a_caller_that_gives_up_harms_nobody(tmp_path: Path) -> None:
@@ -198,3 +212,30 @@ def version(path: Path, query: str = "PRAGMA user_version") -> int:
         return int(connection.execute(query).fetchone()[0])
     finally:
         connection.close()
+
+
+PLANS = {
+    "a run by id": f"{rows.SELECT_RUN} WHERE id = 'x'",
+    "a run by its key": transaction._BY_KEY,
+    "a tree": transaction._TREE,
+    "cancelled ancestors": transaction._CANCELLED_ANCESTOR,
+    "waiting runs": listings._WAITING,
+    "running runs": listings._RUNNING,
+    "the next due": listings._NEXT_DUE,
+    "late reports": listings._LATE,
+    "a tag": f"{rows.SELECT_RUN} WHERE tag = 'x' AND seq < 9 ORDER BY seq DESC LIMIT 9",
+    "failed runs": f"{rows.SELECT_RUN} WHERE {listings._NOTABLE} AND stage = 'FAILED' ORDER BY seq DESC LIMIT 9",
+    "children": f"{rows.SELECT_RUN} WHERE parent_id = 'x' ORDER BY seq DESC LIMIT 9",
+    "a whole tree": f"{rows.SELECT_RUN} WHERE {listings._OF_ROOT} ORDER BY seq DESC LIMIT 9",
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+async def test_no_query_looks_at_every_run(tmp_path: Path, name: str) -> None:
+    """Every query of the store's daily work finds its rows by an index, so that a million runs cost no more than ten."""
+    async with sqlite_file(tmp_path) as files:
+        connection = sqlite3.connect(files.path)
+        values = {"now": 1, "limit": 1, "exclude": "[]"} if ":now" in PLANS[name] else ["x"] * PLANS[name].count("?")
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {PLANS[name]}", values)]
+        connection.close()
+        assert not [step for step in plan if step.startswith("SCAN") and step.split()[1] in ("runs", "late_reports")], plan

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -179,7 +178,7 @@ def _read(place: str) -> tuple[bytes, bool]:
             raise OSError(0, "it is not an ordinary file")
         if before.st_size > MAX_BYTES:
             raise _TooLargeError(before.st_size)
-        data = os.read(descriptor, MAX_BYTES + 1)
+        data = os.read(descriptor, before.st_size + 1)  # asked for more than there is: growth shows
         after = os.fstat(descriptor)
         same = (before.st_mtime_ns, before.st_size, before.st_ctime_ns) == (after.st_mtime_ns, after.st_size, after.st_ctime_ns)
         return data, same and len(data) == after.st_size
@@ -300,6 +299,8 @@ def _blobs(root: Path, oids: Sequence[str]) -> dict[str, bytes]:
 
 
 def _git(root: Path, *arguments: str, feed: bytes = b"") -> bytes:
+    import subprocess
+
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
         "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C",

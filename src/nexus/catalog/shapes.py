@@ -6,7 +6,7 @@ pages). The descriptions themselves are in ``schema``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,8 @@ _TYPES: dict[type, type | tuple[type, ...]] = {Text: str, Number: (int, float), 
 
 def check(value: Any, shape: Shape, file: str, at: Path = ()) -> list[Problem]:
     """Every way in which *value* is not of *shape*, with its path; at most a hundred, then one that says so."""
+    if _test_of(shape)(value):
+        return []
     found: list[Problem] = []
     for problem in _check(value, shape, file, at):
         if len(found) == _MOST_PROBLEMS:
@@ -118,6 +120,53 @@ def check(value: Any, shape: Shape, file: str, at: Path = ()) -> list[Problem]:
             break
         found.append(problem)
     return found
+
+
+_Test = Callable[[Any], bool]
+_TESTS: dict[int, tuple[Shape, _Test]] = {}  # by identity; the shape is kept so that its identity stays its own
+
+
+def _test_of(shape: Shape) -> _Test:
+    """A yes-or-no test of this shape, made once: most manifests are right, and a registry has thousands."""
+    known = _TESTS.get(id(shape))
+    if known is None:
+        known = _TESTS[id(shape)] = (shape, _make_test(shape))
+    return known[1]
+
+
+def _make_test(shape: Shape) -> _Test:
+    if isinstance(shape, Table) and not shape.open:
+        tests = {name: _test_of(one.shape) for name, one in shape.fields.items()}
+        required = frozenset(name for name, one in shape.fields.items() if one.required)
+
+        def test_table(value: Any) -> bool:
+            if type(value) is not dict or not required <= value.keys():
+                return False
+            for key, item in value.items():
+                test = tests.get(key)
+                if test is None or not test(item):
+                    return False
+            return True
+
+        return test_table
+    if isinstance(shape, Items):
+        test_item, fewest = _test_of(shape.of), shape.fewest
+        return lambda value: type(value) is list and len(value) >= fewest and all(map(test_item, value))
+    if isinstance(shape, Text):
+        return _text_test(shape)
+    return lambda value: next(_check(value, shape, "", ()), None) is None
+
+
+def _text_test(shape: Text) -> _Test:
+    longest, choices = shape.longest, frozenset(shape.choices)
+    refuse = FORMATS[shape.format].refuse if shape.format else None
+
+    def test_text(value: Any) -> bool:
+        if type(value) is not str or not value.strip() or len(value) > longest or (choices and value not in choices):
+            return False
+        return refuse is None or not refuse(value)
+
+    return test_text
 
 
 def fits(value: Any, shape: Shape) -> bool:

@@ -137,6 +137,14 @@ class Memory:
         self.documents: dict[str, tuple[bytes, Any]] = {}
         self.packages: dict[str, tuple[tuple[Any, ...], Package]] = {}
         self.findings: dict[str, tuple[Any, ...]] = {}  # folder → what checks keep of an unchanged package
+        self._grouped: tuple[tuple[Any, ...], list[tuple[str, list[str]]]] | None = None
+
+    def grouped(self, files: Files) -> list[tuple[str, list[str]]]:
+        """Each package's folder with its paths, sorted; from memory while no file comes or goes."""
+        key = (tuple(files.contents), files.others, files.troubles)
+        if self._grouped is None or self._grouped[0] != key:
+            self._grouped = (key, sorted(_by_package(files).items()))
+        return self._grouped[1]
 
     def read(self, reader: Any, file: str, data: bytes) -> Any:
         """What *reader* makes of the content, from memory when the content is the same."""
@@ -153,7 +161,7 @@ def build(files: Files, memory: Memory | None = None) -> Snapshot:
     memory = memory or Memory()
     contents = files.contents
     packages = []
-    for folder, paths in sorted(_by_package(files).items()):
+    for folder, paths in memory.grouped(files):
         key = tuple((path, contents.get(_join(folder, path))) for path in paths)
         known = memory.packages.get(folder)
         if known is None or known[0] != key:

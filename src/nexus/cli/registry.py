@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,20 @@ def today() -> date:
     return SystemClock().now().date()
 
 
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """No search for garbage meanwhile: reading a large registry makes many values and no garbage (a fifth of its time)."""
+    import gc
+
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def load(start: Path) -> tuple[Path, Snapshot]:
     """The registry that *start* is, or is in. Raises NotARegistry."""
     from nexus.adapters import checkout, edits
@@ -50,7 +66,8 @@ def load(start: Path) -> tuple[Path, Snapshot]:
     root = checkout.find_root(start)
     if edits.interrupted(root):
         output.note("an edit of this registry was interrupted; the next `nexus new`, `rename` or `remove` undoes it first")
-    return root, snapshot.build(checkout.read_folder(root))
+    with without_collector():
+        return root, snapshot.build(checkout.read_folder(root))
 
 
 def find_package(registry: Snapshot, name: str) -> Package:

@@ -157,8 +157,9 @@ def _checked(start: Path, memory: Any = None) -> tuple[Path, Snapshot, Report]:
     from nexus.catalog import checks, snapshot
 
     root = checkout.find_root(start)
-    found = snapshot.build(checkout.read_folder(root), memory)
-    return root, found, checks.check(found, registry.today(), memory)
+    with registry.without_collector():
+        found = snapshot.build(checkout.read_folder(root), memory)
+        return root, found, checks.check(found, registry.today(), memory)
 
 
 def _finish(

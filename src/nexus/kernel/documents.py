@@ -163,9 +163,10 @@ def load_all(text: str, file: str = "") -> list[Any]:
         raise DocumentError(_syntax(str(error), text, file)) from error
     except RecursionError as error:
         raise DocumentError(_too_deep(file)) from error
-    for document in documents:
-        if _depth(document) > MAX_DEPTH:
-            raise DocumentError(_too_deep(file))
+    if sum(map(text.count, ":-?[{")) >= MAX_DEPTH:  # each level needs one of these
+        for document in documents:
+            if _depth(document) > MAX_DEPTH:
+                raise DocumentError(_too_deep(file))
     return documents
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 
 from nexus.catalog import files as places
@@ -78,13 +77,19 @@ def case_twins(snapshot: Snapshot) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     told: set[str] = set()
     for path in sorted([*snapshot.files.contents, *snapshot.files.others]):
-        folded = path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
+        folded = path.lower() if path.isascii() else _folded(path)
         other = seen.setdefault(folded, path)
         if other != path:
             here, there = _first_difference(path, other)
             if here not in told:
                 told.add(here)
                 yield Problem(path, f"{shown(here)} and {shown(there)} are one path where case does not count")
+
+
+def _folded(path: str) -> str:
+    import unicodedata
+
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _first_difference(path: str, other: str) -> tuple[str, str]:

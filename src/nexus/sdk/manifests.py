@@ -10,10 +10,11 @@ from nexus.sdk.answers import RefusedManifests
 from nexus.sdk.model import Manifest, ManifestFinding
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_GROUP = b"science.sneaksanddata.com/"
 
 
 def read(paths: list[Path]) -> list[Manifest]:
-    """The manifests of files, and of folders with all below them that is YAML or JSON, in the order of their names.
+    """The manifests of files, and of folders with all below them that mean to be one, in the order of their names.
 
     Raises InvalidInput when a path is missing or holds none, RefusedManifests for files that are no text.
     """
@@ -44,6 +45,7 @@ def _files(paths: list[Path]) -> list[Path]:
                 if file.suffix in _SUFFIXES
                 and file.is_file()
                 and not any(part.startswith(".") for part in file.relative_to(path).parts)
+                and _is_manifest(file)
             )
             if not found:
                 raise InvalidInput(f"the folder `{path}` holds no manifest", hint=f"files end in {', '.join(_SUFFIXES)}")
@@ -53,3 +55,9 @@ def _files(paths: list[Path]) -> list[Path]:
         else:
             raise InvalidInput(f"`{path}` does not exist", hint="give the file or folder of the manifests")
     return files
+
+
+def _is_manifest(file: Path) -> bool:
+    """Whether a file found in a folder means to be a manifest: folders hold payloads and other YAML too."""
+    with file.open("rb") as stream:
+        return _GROUP in stream.read(64 * 1024)

@@ -318,18 +318,20 @@ async def test_logs_are_followed_over_attempts_to_the_end(service: FakeService, 
 
 
 async def test_apply_sends_files_with_their_folders(service: FakeService, client: NexusClient, tmp_path: Path) -> None:
-    """Folders are read in the order of names, hidden files left out; relative paths stay resolvable."""
-    (tmp_path / "b.yaml").write_text("kind: B")
+    """A folder's manifests are read in the order of names; hidden files and other YAML stay out; relative paths stay resolvable."""
+    group = "apiVersion: science.sneaksanddata.com/v1\n"
+    (tmp_path / "b.yaml").write_text(f"{group}kind: B")
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a.yml").write_text("kind: A")
+    (tmp_path / "sub" / "a.yml").write_text(f"{group}kind: A")
     (tmp_path / ".hidden.yaml").write_text("no")
     (tmp_path / "notes.txt").write_text("no")
+    (tmp_path / "payload.json").write_text("{}")
     applied = await client.apply([tmp_path], prune=True)
     query, body = service.applied[0]
     assert query == {"prune": "true"}
     assert [(manifest["text"], manifest["base"]) for manifest in body["manifests"]] == [
-        ("kind: B", str(tmp_path)),
-        ("kind: A", str(tmp_path / "sub")),
+        (f"{group}kind: B", str(tmp_path)),
+        (f"{group}kind: A", str(tmp_path / "sub")),
     ]
     assert applied.applied[0].change == "created"
     assert [warning.text() for warning in applied.warnings] == ["b.yaml: warning[NX-T09]: careful"]

@@ -79,7 +79,8 @@ def read(body: bytes | memoryview, *, strict: bool, inline: bool, replay_of: byt
                 f"the request has {len(body) - len(parameters)} bytes beside its parameters; {MAX_ENVELOPE_BYTES} are read",
                 hint="put data into `algorithmParameters`",
             )
-        unknown, offset = _look_around(body, request, parameters, located=not inline)
+        kept = bytes(parameters) if inline else None
+        unknown, offset = _look_around(body, request, parameters, kept)
         if strict and unknown:
             raise InvalidEnvelope(f"Algorithm payload is invalid: {_list(unknown)} is no field of a request", hint=_fields_hint())
         overrides = bytes(request.customConfiguration)
@@ -87,7 +88,7 @@ def read(body: bytes | memoryview, *, strict: bool, inline: bool, replay_of: byt
             offset=offset,
             size_bytes=len(parameters),
             content_hash=hashlib.blake2b(parameters, digest_size=16).hexdigest(),
-            inline=bytes(parameters) if inline else None,
+            inline=kept,
             overrides=None if overrides in (b"", b"null") else overrides,
             unknown=unknown,
             fingerprint=None if replay_of is None else _fingerprint(request, overrides, parameters, replay_of),
@@ -153,17 +154,17 @@ def _validity(text: str, problems: list[str]) -> timedelta | None:
 
 
 def _look_around(
-    body: bytes | memoryview, request: v1.CreateRequest, parameters: memoryview, *, located: bool
+    body: bytes | memoryview, request: v1.CreateRequest, parameters: memoryview, kept: bytes | None
 ) -> tuple[tuple[str, ...], int]:
-    """Names of unknown fields, and the parameters' offset (0 unless *located*). Raises InvalidEnvelope for a doubled key.
+    """Names of unknown fields, and the parameters' offset (any, when they are *kept*). Raises InvalidEnvelope for a doubled key.
 
     Nearly every small request is proven by counting: each key has a colon behind it, so when there are as many colons
     outside the parameters as fields that were understood, there is no other key and none twice.
     """
-    if not located and isinstance(body, bytes) and not bytes(request.customConfiguration):
+    if kept is not None and isinstance(body, bytes) and not bytes(request.customConfiguration):
         understood = 1 + (request.tag is not None) + (request.requestApiVersion is not None) + (request.payloadValidFor is not None)
         understood += 3 if request.parentRequest is not None else 0
-        if body.count(b":") - bytes(parameters).count(b":") == understood:
+        if body.count(b":") - kept.count(b":") == understood:
             return (), 0
     offset = address(parameters) - address(body)
     outside = bytes(body[:offset]) + b"0" + bytes(body[offset + len(parameters) :])

@@ -58,8 +58,9 @@ class Service:
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         if found is None:
+            said = (self.folder / "log").read_text()
             self.__exit__()
-            raise SystemExit(f"the service did not start: {line}{(self.folder / 'log').read_text()}")
+            raise SystemExit(f"the service did not start: {line}{said}")
         self.port = int(found[1])
         self.url = found[0]
         return self

@@ -50,6 +50,7 @@ _NOISE = re.compile(r"\s*(warning:|Using CPython|Resolved \d|Querying|hint: Whil
 _STALE = "needs to be updated"
 _NO_WHEEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\{[^}]*\})?==\S+ has no usable wheels")
 _MAX_BUILT = 20
+_WHEELS = ("--only-binary", ":all:", "--require-hashes")
 _NO_SOLUTION = "No solution found when resolving dependencies"
 
 
@@ -99,23 +100,17 @@ class Uv:
     def install_check(self, pins: Sequence[Pin], target: Target) -> Installable:
         """Whether the pins install on *target*: from wheels with everything they need, else with some of them built."""
         indexed, sources = pin_files.split(pins)
-        if not sources:  # a source outside an index carries no hash, which `--require-hashes` refuses
-            answer = self._dry_run(indexed, target, ["--only-binary", ":all:", "--require-hashes"])
-            if answer.code == 0:
-                return Installable()
+        alone = ["--no-deps"] if sources else []  # what a Git source needs is not known before a build
+        answer = self._dry_run(indexed, target, [*_WHEELS, *alone])
         built: tuple[str, ...] = ()
-        while True:
-            wheels = [pin for pin in indexed if pin.name not in built]
-            answer = self._dry_run(wheels, target, ["--only-binary", ":all:", "--no-deps"])
-            if answer.code == 0:
-                break
+        while answer.code:
             match = _NO_WHEEL.search(answer.err)
             if match is None or match[1] in built or len(built) > _MAX_BUILT:
                 return Installable(problem=_reason(answer.err))
             built = (*built, match[1])
-        answer = self._dry_run(
-            [pin for pin in indexed if pin.name in built], target, ["--no-deps"]
-        )  # reads no metadata: nothing is built
+            answer = self._dry_run([pin for pin in indexed if pin.name not in built], target, [*_WHEELS, "--no-deps"])
+        if built:  # without dependencies no metadata is read, so a dry run of archives builds nothing
+            answer = self._dry_run([pin for pin in indexed if pin.name in built], target, ["--no-deps", "--require-hashes"])
         return Installable(problem=_reason(answer.err)) if answer.code else Installable(built=built)
 
     def _dry_run(self, pins: Sequence[Pin], target: Target, options: Sequence[str]) -> _Answer:

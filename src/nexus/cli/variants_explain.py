@@ -33,11 +33,10 @@ def explain(
     """
     from nexus.adapters import history
     from nexus.kernel.clock import SystemClock
-    from nexus.variants import explanation
-    from nexus.variants.conflicts import Solver
+    from nexus.variants import conflicts, explanation
 
     registry = variants.load(names, root, usable=True)
-    known = explanation.Registry(
+    known = conflicts.Registry(
         declaration=registry.declaration, committed=registry.committed, root=str(registry.root.resolve()),
         members=variants.members_of(registry.root), answerable=answerable(registry.root),
     )  # fmt: skip
@@ -46,7 +45,7 @@ def explain(
     found = []
     for variant in registry.chosen:
         output.note(f"resolving {variant.name} …")
-        solver = Solver(uv, monotonic=SystemClock().monotonic, budget_s=budget)
+        solver = conflicts.Solver(uv, monotonic=SystemClock().monotonic, budget_s=budget)
         one = explanation.explain(known, variant.name, solver, git, index, progress=output.note)
         if one is None:
             output.note(f"{variant.name} resolves")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from nexus.variants import graph, proof, resolution
 from nexus.variants.model import Asked, Declaration, Variant
 from nexus.variants.ports import Problem, Resolution, Resolver, Unsatisfiable
+from nexus.variants.resolution import Committed
 
 Answer = Resolution | Unsatisfiable
 
@@ -59,6 +60,17 @@ class Answerable:
     models: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """What is known of the registry that asks: *members* are its packages (None: everything a variant asks for)."""
+
+    declaration: Declaration
+    committed: Committed = field(default_factory=Committed)
+    root: str = ""
+    members: frozenset[str] | None = None
+    answerable: Mapping[str, Answerable] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """One link of a chain: *package* (with the versions meant) needs *needs*."""
@@ -90,33 +102,31 @@ class Conflict:
     others: tuple[str, ...] = field(default=())  # requirements of the variant that have no part in it
 
 
-def find(
-    declaration: Declaration, variant: Variant, solver: Solver, *,
-    root: str = "", members: frozenset[str] | None = None, answerable: Mapping[str, Answerable] | None = None,
-) -> Conflict | None:  # fmt: skip
+def find(registry: Registry, variant: Variant, solver: Solver) -> Conflict | None:
     """The conflict of a variant; None when it resolves. Raises ResolverUnavailable."""
 
     def solve(asked: Iterable[Asked]) -> Answer:
-        return solver.ask(resolution.question(declaration, [one.text for one in asked], root=root))
+        return solver.ask(resolution.question(registry.declaration, [one.text for one in asked], root=registry.root))
 
     whole = tuple(dict.fromkeys(variant.requirements))
     first = solve(whole)
     if isinstance(first, Resolution):
         return None
-    core, text, smallest = _smallest(whole, first, solve, declaration.name)
-    contested, chains = _chains(core, text, declaration.name, solve)
-    answers = answerable or {}
-    sides = tuple(
-        Side(asked=one, chain=chains.get(one, ()), owners=answers.get(one.name, Answerable()).owners,
-             models=answers.get(one.name, Answerable()).models, member=members is None or one.name in members)
-        for one in core
-    )  # fmt: skip
+    core, text, smallest = _smallest(whole, first, solve)
+    contested, chains = _chains(core, text, registry.declaration.name, solve)
+    sides = tuple(_side(registry, one, chains.get(one, ())) for one in core)
     others = tuple(one.text for one in whole if one not in core)
     return Conflict(variant=variant.name, sides=sides, contested=contested, proof=text, smallest=smallest, others=others)
 
 
+def _side(registry: Registry, asked: Asked, chain: tuple[Step, ...]) -> Side:
+    who = registry.answerable.get(asked.name, Answerable())
+    member = registry.members is None or asked.name in registry.members
+    return Side(asked=asked, chain=chain, owners=who.owners, models=who.models, member=member)
+
+
 def _smallest(
-    whole: tuple[Asked, ...], first: Unsatisfiable, solve: Callable[[Iterable[Asked]], Answer], root: str
+    whole: tuple[Asked, ...], first: Unsatisfiable, solve: Callable[[Iterable[Asked]], Answer]
 ) -> tuple[tuple[Asked, ...], str, bool]:  # fmt: skip
     """A set of requirements of which none can go, its proof, and whether that was shown for each of them."""
     text, core = first.proof, whole

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +14,13 @@ from nexus.kernel.clock import rfc3339
 from nexus.kernel.errors import MetadataUnavailable
 from nexus.variants import checks, conflicts, solutions, suspects
 from nexus.variants.classes import Standing
-from nexus.variants.conflicts import Answerable, Conflict, Side, Solver
-from nexus.variants.model import FILE, Declaration
+from nexus.variants.conflicts import Conflict, Registry, Side, Solver
+from nexus.variants.model import FILE
 from nexus.variants.ports import History, PackageMetadata
-from nexus.variants.resolution import Committed
 from nexus.variants.solutions import Outcome, Tried
 from nexus.variants.suspects import Suspect
 
 _SHOWN = 6  # changes of one solution in the text; the data has them all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Registry:
-    """What is known of the registry that asks."""
-
-    declaration: Declaration
-    committed: Committed
-    root: str = ""
-    members: frozenset[str] | None = None
-    answerable: Mapping[str, Answerable] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,15 +46,13 @@ def explain(
     declaration = registry.declaration
     tell = progress or (lambda _: None)
     held = declaration.variants[variant]
-    conflict = conflicts.find(
-        declaration, held, solver, root=registry.root, members=registry.members, answerable=registry.answerable
-    )  # fmt: skip
+    conflict = conflicts.find(registry, held, solver)
     if conflict is None:
         return None
     tell(f"{len(conflict.sides)} of {len(held.requirements)} requirements conflict")
     proposed = solutions.propose(declaration, conflict, _standings(registry, conflict, metadata), registry.members)
     tried = solutions.try_all(declaration, proposed, solver, registry.committed, root=registry.root, progress=tell)
-    suspect = suspects.find(declaration, conflict, history, solver, root=registry.root, answerable=registry.answerable)
+    suspect = suspects.find(registry, conflict, history, solver, metadata)
     return Explanation(conflict=conflict, tried=tried, suspect=suspect, questions=solver.questions, seconds=solver.spent_s)
 
 
@@ -138,11 +124,8 @@ def _suspect(suspect: Suspect) -> list[str]:
     if suspect.kind == "unknown":
         return [f"suspect: unknown ({suspect.reason})"]
     owners = f" (owners {', '.join(f'@{owner}' for owner in suspect.owners)})" if suspect.owners else ""
-    if suspect.kind == "index" and suspect.commit is not None:
-        names = ", ".join(suspect.packages)
-        return [
-            f"suspect: a release of {names} since {suspect.commit.at:%Y-%m-%d}: with the index of that day the variant resolves"
-        ]
+    if suspect.kind == "index":
+        return [f"suspect: {'; '.join(suspect.changes)}"]
     if suspect.commit is None:
         return [f"suspect: your uncommitted change: {'; '.join(suspect.changes)}{owners}"]
     commit, what = suspect.commit, "; ".join(suspect.changes)

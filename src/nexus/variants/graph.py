@@ -16,7 +16,7 @@ from nexus.variants.model import Asked
 from nexus.variants.pins import Pin
 
 MAX_CHAINS = 1000
-_MAX_STEPS = 200_000  # of one search; a graph of 500 packages has more simple paths than anyone reads
+_MAX_STEPS = 50_000  # of one search; a graph of 500 packages has more simple paths than anyone reads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,36 +1,36 @@
 """Whose change made the last good resolution fail: a bisection over the registry's history, each state resolved for real.
 
-Resolving always sees today's index. So when no earlier declaration resolves either, the cause is a release that came after the
-last pins were committed; that is shown by resolving as of the day of those pins.
+Resolving always sees today's index, and a new release can only add solutions. So when no earlier declaration resolves either,
+the cause is a release that went away: a committed pin that the index has withdrawn or no longer offers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from nexus.kernel.errors import NexusError
-from nexus.variants import model, pins, resolution
-from nexus.variants.conflicts import Answerable, Conflict, OutOfTime, Solver
+from nexus.variants import model, proof, resolution
+from nexus.variants.conflicts import Answerable, Conflict, OutOfTime, Registry, Solver
 from nexus.variants.model import FILE, Declaration
-from nexus.variants.ports import Commit, History, Resolution
+from nexus.variants.pins import Pin
+from nexus.variants.ports import Commit, History, PackageMetadata, Resolution
 
 MAX_COMMITS = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suspect:
-    """What made it fail. ``kind``: commit, uncommitted, index (a release since), or unknown (``reason`` says why)."""
+    """What made it fail. ``kind``: commit, uncommitted, index (a release that went away), or unknown (``reason`` says why)."""
 
     kind: str
     commit: Commit | None = None
     changes: tuple[str, ...] = ()  # requirements that changed, as words
     packages: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
-    since: datetime | None = None
     reason: str = ""
 
 
@@ -42,16 +42,13 @@ class _State:
     commit: Commit | None
 
 
-def find(
-    declaration: Declaration, conflict: Conflict, history: History, solver: Solver, *,
-    root: str = "", answerable: Mapping[str, Answerable] | None = None,
-) -> Suspect:  # fmt: skip
+def find(registry: Registry, conflict: Conflict, history: History, solver: Solver, metadata: PackageMetadata) -> Suspect:
     """The suspect of a conflict, within the solver's budget."""
     try:
-        states = _states(declaration, conflict.variant, history)
-        good = _first_good(states, lambda state: _resolves(state, conflict.variant, solver, root))
+        states = _states(registry.declaration, conflict.variant, history)
+        good = _first_good(states, lambda state: _resolves(state, conflict.variant, solver, registry.root))
         if good is None:
-            return _index(declaration, conflict, history, solver, root, len(states))
+            return _withdrawn(conflict, registry.committed.of(conflict.variant), metadata, len(states))
     except OutOfTime:
         return Suspect(kind="unknown", reason="the time budget ran out")
     except NexusError as error:
@@ -59,7 +56,7 @@ def find(
     guilty, before = states[good - 1], states[good]
     changed = _changed(before.declaration, guilty.declaration, conflict.variant)
     names = tuple(dict.fromkeys(name for name, _ in changed))
-    owners = tuple(dict.fromkeys(owner for name in names for owner in (answerable or {}).get(name, Answerable()).owners))
+    owners = tuple(dict.fromkeys(owner for name in names for owner in registry.answerable.get(name, Answerable()).owners))
     kind = "commit" if guilty.commit is not None else "uncommitted"
     return Suspect(kind=kind, commit=guilty.commit, changes=tuple(text for _, text in changed), packages=names, owners=owners)
 
@@ -109,19 +106,20 @@ def _resolves(state: _State, variant: str, solver: Solver, root: str) -> bool:
     return isinstance(solver.ask(resolution.question(state.declaration, resolution.texts(held), root=root)), Resolution)
 
 
-def _index(declaration: Declaration, conflict: Conflict, history: History, solver: Solver, root: str, states: int) -> Suspect:
-    """Whether the same declaration resolved on the day its pins were committed: then a release since is the cause."""
-    commits = history.commits([pins.file_of(conflict.variant)], 1)
-    if not commits:
-        reason = "no earlier state resolves" if states > 1 else "Git knows no earlier state of the declaration"
-        return Suspect(kind="unknown", reason=reason)
-    day = commits[0].at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    requirements = resolution.texts(declaration.variants[conflict.variant])
-    answer = solver.ask(resolution.question(declaration, requirements, root=root, exclude_newer=day))
-    if not isinstance(answer, Resolution):
-        return Suspect(kind="unknown", reason=f"no state of the last {states} resolves, not even with the index of {day}")
-    names = (conflict.contested, *(side.asked.name for side in conflict.sides))
-    return Suspect(kind="index", commit=commits[0], packages=tuple(dict.fromkeys(filter(None, names))), since=commits[0].at)
+def _withdrawn(conflict: Conflict, held: Sequence[Pin], metadata: PackageMetadata, states: int) -> Suspect:
+    """The committed pins that the proof names and the index no longer offers: withdrawn (yanked) or gone."""
+    named = {proof.name_of(word) for word in conflict.proof.split()}
+    gone: dict[str, str] = {}
+    for pin in held:
+        if pin.name in named and pin.version:
+            offered = {release.version: release for release in metadata.releases(pin.name)}
+            release = offered.get(str(Version(pin.version)))
+            if release is None or release.yanked:
+                gone[pin.name] = f"`{pin.name}` {pin.version} was {'withdrawn from' if release else 'removed from'} the index"
+    if gone:
+        return Suspect(kind="index", packages=tuple(gone), changes=tuple(gone.values()))
+    known = f"none of the last {states} declarations resolves" if states > 1 else "Git knows no earlier declaration of the variant"
+    return Suspect(kind="unknown", reason=f"{known}, and the index still offers every committed pin that the proof names")
 
 
 def _changed(before: Declaration, after: Declaration, variant: str) -> list[tuple[str, str]]:

@@ -1,0 +1,324 @@
+"""Why a variant does not resolve, what was tried, and whose change it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pytest
+
+from nexus.kernel.errors import ResolverUnavailable
+from nexus.variants import classes, conflicts, explanation, model, picture, proof, resolution, solutions, suspects
+from nexus.variants.classes import PackageClass, Standing
+from nexus.variants.conflicts import Answerable, Conflict, Registry, Solver
+from nexus.variants.model import Declaration
+from nexus.variants.pins import Pin
+from nexus.variants.ports import Commit
+from nexus.variants.solutions import Kind, Outcome, Tried
+from tests.unit.variants.resolving import ListedHistory, TableMetadata, TableResolver, Universe
+
+UNIVERSE: Universe = {
+    "left": {"1.0": ["shared<2"], "2.0": ["shared>=2"]},
+    "right": {"1.0": ["middle>=1"]},
+    "middle": {"1.0": ["shared>=2"]},
+    "shared": {"1.0": [], "2.0": []},
+    "bystander": {"1.0": []},
+}
+TEXT = """\
+[project]
+name = "registry"
+requires-python = ">=3.12"
+[project.optional-dependencies]
+ecosystem = [
+  "bystander",
+  "left==1.0",
+  "right",
+]
+candidate = [
+  "bystander",
+]
+[tool.uv]
+conflicts = [[{ extra = "ecosystem" }, { extra = "candidate" }]]
+"""
+OWNERS = {"left": Answerable(owners=("ann",), models=("acme/lefty",)), "right": Answerable(owners=("bob",))}
+
+
+class Ticking:
+    """A clock that moves one second a look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def solver(universe: Universe = UNIVERSE, *, budget_s: float = 1e9, resolver: TableResolver | None = None) -> Solver:
+    return Solver(resolver or TableResolver(universe), monotonic=Ticking(), budget_s=budget_s)
+
+
+def known(declared: Declaration, held: tuple[Pin, ...] = ()) -> Registry:
+    committed = resolution.Committed(pins={"ecosystem": held})
+    return Registry(declaration=declared, committed=committed, members=frozenset(UNIVERSE), answerable=OWNERS)
+
+
+def found(text: str = TEXT, asked: Solver | None = None) -> tuple[Declaration, Conflict]:
+    declared = model.read(text)
+    conflict = conflicts.find(known(declared), declared.variants["ecosystem"], asked or solver())
+    assert conflict is not None
+    return declared, conflict
+
+
+def test_the_smallest_set_leaves_bystanders_out() -> None:
+    """Only requirements of which none can go stay; owners, models and lines come with them."""
+    _, conflict = found()
+    assert [side.asked.text for side in conflict.sides] == ["left==1.0", "right"]
+    assert conflict.others == ("bystander",)
+    assert conflict.smallest
+    assert (conflict.sides[0].owners, conflict.sides[0].models, conflict.sides[0].asked.line) == (("ann",), ("acme/lefty",), 7)
+
+
+def test_each_side_has_its_chain_to_the_contested_package() -> None:
+    """The chain goes through what lies between, to the package on which the sides cannot agree."""
+    _, conflict = found()
+    assert conflict.contested == "shared"
+    assert [step.needs for step in conflict.sides[1].chain] == ["middle>=1", "shared>=2"]
+
+
+def test_a_variant_that_resolves_has_no_conflict() -> None:
+    """Nothing is explained where nothing is wrong."""
+    declared = model.read(TEXT)
+    assert conflicts.find(known(declared), declared.variants["candidate"], solver()) is None
+
+
+def test_when_time_runs_out_the_set_is_said_to_be_unproven() -> None:
+    """The budget ends the search; what is known so far is kept and marked."""
+    _, conflict = found(asked=solver(budget_s=1.5))
+    assert not conflict.smallest
+    assert {"left", "right"} <= {side.asked.name for side in conflict.sides}
+
+
+def test_an_index_that_goes_away_is_no_conflict() -> None:
+    """A failure of the index is raised, not read as a proof."""
+    with pytest.raises(ResolverUnavailable):
+        found(asked=solver(resolver=TableResolver(UNIVERSE, fail_after=1)))
+
+
+def tried(text: str = TEXT, standings: Mapping[str, Standing] | None = None) -> tuple[Tried, ...]:
+    asked = solver()
+    declared, conflict = found(text, asked)
+    proposed = solutions.propose(declared, conflict, standings, frozenset(UNIVERSE))
+    return solutions.try_all(declared, proposed, asked, resolution.Committed())
+
+
+def test_solutions_are_resolved_for_real_and_the_smallest_comes_first() -> None:
+    """Another version works; leaving one out works; each says what it leads to."""
+    outcomes = {(one.solution.kind, one.solution.edits[0].before if one.solution.edits else ""): one for one in tried()}
+    freed = outcomes[Kind.VERSION, "left==1.0"]
+    assert (freed.outcome, freed.found, freed.solution.edits[0].after) == (Outcome.WORKS, "2.0", "left==2.0")
+    assert outcomes[Kind.LEAVE_OUT, "right"].outcome is Outcome.WORKS
+    assert tried()[0].outcome is Outcome.WORKS
+    assert [one.outcome for one in tried()] == sorted((one.outcome for one in tried()), key=list(Outcome).index)
+
+
+def test_an_owner_is_asked_to_relax_what_another_side_needs() -> None:
+    """As if the package before the contested one allowed what the other side needs."""
+    override = [one for one in tried() if one.solution.kind is Kind.OVERRIDE]
+    assert {one.solution.overrides for one in override} == {("shared>=2",), ("shared<2",)}
+    assert all(one.outcome is Outcome.WORKS for one in override)
+
+
+def test_a_package_moves_only_where_its_class_allows() -> None:
+    """An ecosystem-only package is refused in candidate, an agnostic one moves with its extra."""
+    only = {name: Standing(package=name, version="1", kind=PackageClass.ECOSYSTEM_ONLY) for name in ("left", "right")}
+    refused = [one for one in tried(standings=only) if one.solution.kind is Kind.MOVE]
+    assert {one.outcome for one in refused} == {Outcome.REFUSED}
+    agnostic = {"right": Standing(package="right", version="1", kind=PackageClass.AGNOSTIC, extras=("vllm",))}
+    moved = [one for one in tried(standings=agnostic) if one.solution.kind is Kind.MOVE and "`right`" in one.solution.text]
+    assert [edit.after for edit in moved[0].solution.edits] == ["", "right[vllm]"]
+
+
+def test_a_lower_bound_that_goes_starts_at_the_version_found() -> None:
+    """The edit keeps a bound, at what was tried."""
+    text = TEXT.replace("left==1.0", "left<2").replace('"right"', '"shared>=2"')
+    by_text = {
+        edit.before: (edit.after, one.outcome)
+        for one in tried(text)
+        for edit in one.solution.edits
+        if one.solution.kind is Kind.RELAX
+    }
+    assert by_text["shared>=2"] == ("shared>=1.0", Outcome.WORKS)
+    assert by_text["left<2"] == ("left", Outcome.WORKS)
+
+
+def test_the_engine_of_product_is_not_negotiable() -> None:
+    """A solution that leaves the product's pin, or product without the engine, is refused and not tried."""
+    text = TEXT.replace("ecosystem", "product").replace("left==1.0", "vllm==1.0")
+    universe = {**UNIVERSE, "vllm": {"1.0": ["shared<2"], "2.0": []}}
+    declared = model.read(text)
+    conflict = conflicts.find(known(declared), declared.variants["product"], solver(universe))
+    assert conflict is not None
+    refused = [one.text for one in solutions.propose(declared, conflict) if one.refused]
+    assert refused == ["take another version of `vllm`", "leave `vllm` out of `product`"]
+
+
+def test_solutions_that_could_not_be_tried_say_so() -> None:
+    """A budget that is used up and an index that is away give `untried`, with the reason."""
+    declared, conflict = found()
+    proposed = solutions.propose(declared, conflict)
+    late = solutions.try_all(declared, proposed, solver(budget_s=-1), resolution.Committed())
+    away = solutions.try_all(declared, proposed, solver(resolver=TableResolver(UNIVERSE, fail_after=0)), resolution.Committed())
+    assert {one.outcome for one in (*late, *away)} == {Outcome.UNTRIED}
+    assert "index" in away[0].reason
+
+
+# ── whose change ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def commit(number: int) -> Commit:
+    return Commit(id=f"{number:040x}", author="Ann", at=datetime(2026, 1, number, tzinfo=UTC), subject=f"change {number}")
+
+
+GOOD = TEXT.replace("left==1.0", "left")
+FILE = "pyproject.toml"
+
+
+def suspect(
+    states: list[tuple[Commit, Mapping[str, str]]],
+    text: str = TEXT,
+    held: tuple[Pin, ...] = (),
+    metadata: TableMetadata | None = None,
+) -> suspects.Suspect:
+    asked = solver()
+    declared, conflict = found(text, asked)
+    return suspects.find(known(declared, held), conflict, ListedHistory(states), asked, metadata or TableMetadata(UNIVERSE))
+
+
+@pytest.mark.parametrize("guilty", [2, 3, 5, 9])
+def test_bisection_finds_the_commit_that_broke_it(guilty: int) -> None:
+    """Among ten commits of which each changes the variant, the first that does not resolve is named, with what it changed."""
+    states = []
+    for number in range(10, 0, -1):
+        text = (TEXT if number >= guilty else GOOD).replace('"bystander",\n  "left', f'"bystander<{100 + number}",\n  "left')
+        states.append((commit(number), {FILE: text}))
+    now = states[0][1][FILE]
+    culprit = suspect(states, now)
+    assert (culprit.kind, culprit.commit) == ("commit", commit(guilty))
+    assert "`left` became `left==1.0`" in culprit.changes
+    assert "ann" in culprit.owners
+
+
+def test_an_uncommitted_change_is_its_author_s() -> None:
+    """When the last commit resolves, the change in the folder is the suspect."""
+    culprit = suspect([(commit(1), {FILE: GOOD})])
+    assert (culprit.kind, culprit.commit, culprit.packages) == ("uncommitted", None, ("left",))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "word"),
+    [
+        (TableMetadata(UNIVERSE, yanked=frozenset({("shared", "1.0")})), "withdrawn"),
+        (TableMetadata({**UNIVERSE, "shared": {"2.0": []}}), "removed"),
+    ],
+)  # fmt: skip
+def test_a_release_that_went_away_is_the_suspect_when_no_commit_is(metadata: TableMetadata, word: str) -> None:
+    """When no earlier declaration resolves, a committed pin that the index no longer offers is named."""
+    held = (Pin(name="shared", version="1.0"), Pin(name="left", version="1.0"))
+    culprit = suspect([(commit(3), {FILE: TEXT})], held=held, metadata=metadata)
+    assert (culprit.kind, culprit.packages) == ("index", ("shared",))
+    assert word in culprit.changes[0]
+
+
+def test_without_a_history_the_suspect_is_unknown() -> None:
+    """A folder that is no checkout gives no suspect, and says why."""
+    culprit = suspect([])
+    assert culprit.kind == "unknown"
+    assert "Git" in culprit.reason
+
+
+# ── as text, data and picture ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def whole() -> explanation.Explanation:
+    declared = model.read(TEXT)
+    history = ListedHistory([(commit(1), {FILE: GOOD})])
+    one = explanation.explain(known(declared), "ecosystem", solver(), history, TableMetadata(UNIVERSE))
+    assert one is not None
+    return one
+
+
+def test_the_text_tells_what_who_what_to_do_and_since_when() -> None:
+    """The report names the contested package, owners, models, chains, edits and the suspect."""
+    text = explanation.text(whole())
+    for words in (
+        "2 of its 3 requirements conflict over `shared`", "pyproject.toml:7, owners @ann", "models hit: acme/lefty",
+        "middle", "needs shared>=2", "works", "becomes `left==2.0`", "your uncommitted change",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_the_data_carries_everything() -> None:
+    """Sides with chains, solutions with edits and changes, suspect: all as plain values."""
+    data = explanation.data(whole())
+    assert data["contested"] == "shared"
+    assert data["sides"][1]["chain"][-1]["needs"] == "shared>=2"
+    assert data["solutions"][0]["outcome"] == "works"
+    assert data["suspect"]["kind"] == "uncommitted"
+
+
+def test_the_picture_shows_every_side_and_nothing_active() -> None:
+    """Names are escaped, each requirement and the contested package are drawn, no script and no link stands in it."""
+    import xml.etree.ElementTree as ET
+
+    conflict = whole().conflict
+    drawn = picture.svg(conflict)
+    words = " ".join(node.text or "" for node in ET.fromstring(drawn).iter())
+    assert all(side.asked.text in words for side in conflict.sides)
+    assert "shared" in words
+    hostile = Conflict(variant='<script>"x', sides=conflict.sides, contested="<b>&")
+    assert "<script>" not in picture.svg(hostile)
+    ET.fromstring(picture.svg(hostile))
+
+
+# ── reading uv's proofs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+RICH = """\
+Because rich>=13.9.0 depends on markdown-it-py>=2.2.0 and registry depends on markdown-it-py<2, we can conclude that
+ your requirements and rich>=13.9.0 are incompatible.
+"""
+ONE_OF = """\
+Because all of:
+    aiohttp>=3.11.0b0,<=3.11.12
+    aiohttp>=3.12.2,<=3.14.3
+ depend on yarl>=1.17.0 and aiohttp>=3.9.0,<=3.10.11 depends on yarl>=1.0, we can conclude that
+ aiohttp>=3.9.0 depends on yarl>=1.8.0.
+And because registry depends on aiohttp>=3.9 and yarl<1.8, we can conclude that your requirements are unsatisfiable.
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (RICH, [("rich", "markdown-it-py>=2.2.0")]),
+        ("Because all versions of flask depend on werkzeug>=3 and jinja2[i18n]>=3 depends on babel>=2.7, we can conclude that no.",
+         [("flask", "werkzeug>=3"), ("jinja2", "babel>=2.7")]),
+        (ONE_OF, [("aiohttp", "yarl>=1.8.0")]),
+        ("Because nosuch was not found in the package registry and registry depends on nosuch, we can conclude that no.", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_the_edges_of_a_proof_are_read(text: str, expected: list[tuple[str, str]]) -> None:
+    """uv's sentences give who depends on what; the registry itself and transitive conclusions are left out."""
+    assert [(proof.name_of(edge.package), edge.needs) for edge in proof.edges(text, "registry")] == expected
+
+
+def test_sides_meet_at_the_first_shared_package() -> None:
+    """What lies behind the meeting point is shared too, and is not it."""
+    links = {"a": ["m"], "b": ["n"], "n": ["m"], "m": ["deep"]}
+    assert proof.meeting_points(links, ["a", "b"]) == ("m",)
+
+
+def test_classes_are_words() -> None:
+    """Machine output carries the class as text."""
+    assert str(classes.PackageClass.AGNOSTIC) == "engine-agnostic"

@@ -130,6 +130,14 @@ def test_names_that_point_out_of_an_archive_are_findings(tmp_path: Path, name: s
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a.tar.gz", "a.zip"]
 
 
+def test_names_and_values_cannot_move_the_cursor(tmp_path: Path) -> None:
+    """Escape sequences in a member's name or in a record are shown as replacement characters."""
+    path = zipped(tmp_path / "a.zip", {"\x1b[2Jevil.yaml": b'id: "\\e[31m"\naffected: 1\n', "../\x1b[2J.yaml": b""})
+    text = "".join(finding.text() for finding in advisories.read_sources([path]).findings)
+    assert "evil" in text
+    assert "\x1b" not in text
+
+
 def test_a_zip_bomb_is_a_finding(tmp_path: Path) -> None:
     """A member that unpacks to hundreds of times its size is not unpacked."""
     path = zipped(tmp_path / "a.zip", {"bomb.yaml": b" " * (advisories.MAX_RECORD_BYTES - 1), "large.json": b" " * (64 << 20)})
@@ -255,6 +263,15 @@ def test_snapshots_are_sources_and_keep_their_coverage(tmp_path: Path) -> None:
     merged = advisories.read_sources([tmp_path / "snapshot", added])
     assert merged.covers == {"idna", "rich"}
     assert sorted(item.id for item in merged.advisories) == ["A-1", "B-1"]
+
+
+def test_a_fresh_record_does_not_renew_an_old_database(tmp_path: Path) -> None:
+    """The date of a merged snapshot is that of its oldest source, so that it still warns of its age."""
+    old = folder(tmp_path / "db", one=record().replace("2026-11-20", "2024-01-01"))
+    saved(old, tmp_path / "snapshot")
+    new = folder(tmp_path / "new", new=record("B-1", "rich")) / "new.yaml"
+    manifest, _ = advisories.make(advisories.read_sources([tmp_path / "snapshot", new]), now=NOW)
+    assert manifest.date.startswith("2024-01-01")
 
 
 def test_only_keeps_and_covers_the_packages_asked_for(tmp_path: Path) -> None:

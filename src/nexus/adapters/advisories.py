@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
@@ -104,7 +104,9 @@ def read_sources(paths: Sequence[Path], *, complete: bool | None = None) -> Read
 def _read_source(path: Path) -> tuple[list[tuple[str, Advisory]], list[Finding], Source, frozenset[str] | None]:
     if path.is_dir() and (path / MANIFEST).is_file():
         snapshot = load(path)
-        source = Source(name=path.name, kind="snapshot", records=snapshot.manifest.records, sha256=snapshot.id)
+        source = Source(
+            name=path.name, kind="snapshot", records=snapshot.manifest.records, sha256=snapshot.id, date=snapshot.manifest.date
+        )
         covers = None if snapshot.manifest.covers is None else frozenset(snapshot.manifest.covers)
         return [(f"{path.name}/{item.package}", item) for item in snapshot.all()], [], source, covers
     limits = _Limits(path.name)
@@ -121,12 +123,17 @@ def _read_source(path: Path) -> tuple[list[tuple[str, Advisory]], list[Finding],
             hint="give a checkout of pypa/advisory-database, or OSV's archive of the PyPI ecosystem",
         )
     held: list[tuple[str, Advisory]] = []
-    for name, data in files:
-        limits.count(name, data)
+    for given, data in files:
+        name = advisories.printable(given)
+        limits.count(given, data)
         found, wrong = _read_record(name, data)
         held += [(name, item) for item in found]
         findings += wrong
-    source = Source(name=path.name, kind=kind, records=limits.records, sha256=limits.digest.hexdigest(), revision=_revision(path))
+    findings = [replace(finding, file=advisories.printable(finding.file)) for finding in findings]
+    source = Source(
+        name=path.name, kind=kind, records=limits.records, sha256=limits.digest.hexdigest(), revision=_revision(path),
+        date=auditsnapshot.newest(item for _, item in held),
+    )  # fmt: skip
     return held, findings, source, None
 
 
@@ -386,10 +393,11 @@ def write(folder: Path, name: str, data: bytes) -> None:
 def make(
     reading: Reading, *, now: datetime, only: frozenset[str] | None = None, skipped: Sequence[str] = ()
 ) -> tuple[Manifest, bytes]:
-    """Manifest and index of what was read; *only* keeps (and covers) those packages. The date is that of all that was read."""
+    """Manifest and index of what was read; *only* keeps (and covers) those packages. The date is that of the oldest source."""
     covers = reading.covers if only is None else only if reading.covers is None else reading.covers & only
     kept = reading.advisories if covers is None else [item for item in reading.advisories if item.package in covers]
-    live = any(source.kind in _LIVE for source in reading.sources)  # was asked just now, however old the newest record is
-    date = rfc3339(now) if live else auditsnapshot.newest(reading.advisories)
+    # a live service was asked just now, however old its newest record; one fresh record does not renew an old database
+    dates = [rfc3339(now) if source.kind in _LIVE else source.date for source in reading.sources if source.kind != "file"]
+    date = min(filter(None, dates), default="") or auditsnapshot.newest(reading.advisories)
     listed = None if covers is None else tuple(covers)
     return auditsnapshot.build(kept, reading.sources, now=now, covers=listed, skipped=skipped, date=date)

@@ -52,6 +52,15 @@ class Inputs:
             raise NotAudited(f"the locks cannot be audited: {self.missing}")
         return [gate.record(lock, self.snapshot, now, waivers=self.waivers, targets=self.targets) for lock in self.locks]
 
+    def check(self, records: Sequence[gate.Record], now: datetime) -> None:
+        """Returns when there is a valid record for each lock, made with this snapshot. Raises NotAudited for the first without."""
+        held = {record.lock: record for record in records}
+        for lock in self.locks:
+            if lock.name not in held or self.snapshot is None:
+                why = "the records do not name it" if self.snapshot is not None else self.missing
+                raise NotAudited(f"`{lock.name}` is not installed: {why}", hint="audit it with `nexus audit --record FILE`")
+            gate.check(held[lock.name], lock, now, snapshot_sha256=self.snapshot.id)
+
     def report(self, now: datetime) -> Report:
         """The audit of these inputs at *now*."""
         return audit.audit(

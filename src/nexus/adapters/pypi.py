@@ -51,7 +51,7 @@ def fetch(pins: Mapping[str, set[str]], service: str = SERVICE) -> Reading:
                 )
                 continue
             known = held.get((found.id, name))
-            merged = found if known is None else msgspec.structs.replace(found, versions=(*known.versions, version))
+            merged = found if known is None else msgspec.structs.replace(found, versions=(*known.versions, *found.versions))
             held[(found.id, name)] = merged
     digest = hashlib.sha256(msgspec.json.encode(answers, order="sorted")).hexdigest()
     source = Source(name=service, kind="pypi", records=sum(map(len, answers)), sha256=digest)
@@ -88,7 +88,7 @@ def _advisory(entry: Any, name: str, version: str) -> Advisory | None:
         package=name,
         aliases=_texts(entry.get("aliases")),
         summary=text[:300],
-        versions=(version,),
+        versions=(advisories.spelled(version),),
         fixes=tuple(fix for fix in _texts(entry.get("fixed_in")) if advisories.parse(fix) is not None),
         withdrawn=str(entry.get("withdrawn") or ""),
         url=str(entry.get("link") or "")[:500],

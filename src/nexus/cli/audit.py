@@ -20,12 +20,14 @@ from nexus.cli import output
 )
 @click.option("--advisories", type=click.Path(path_type=Path), help="Snapshot: a folder, or an archive of one.")
 @click.option("--at", type=click.DateTime(["%Y-%m-%d"]), help="The day that waivers and age are judged by.  [default: today]")
-@click.option("--all", "everything", is_flag=True, help="Show clean pins in the table too.")
 @click.option("--record", type=click.Path(dir_okay=False, path_type=Path), help="Write the record that the gate checks.")
+@click.option(
+    "--check", "held", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Check such a record; audit nothing."
+)
 @output.output_option("table", "json", "csv", "sarif", "cyclonedx")
 def audit(
     variants: tuple[str, ...], files: tuple[Path, ...], root: Path, advisories: Path | None,
-    at: datetime | None, everything: bool, record: Path | None, fmt: str,
+    at: datetime | None, record: Path | None, held: Path | None, fmt: str,
 ) -> None:  # fmt: skip
     """Compare locked versions with an advisory snapshot.
 
@@ -40,9 +42,13 @@ def audit(
 
     now = at.replace(tzinfo=UTC) if at is not None else SystemClock().now()
     inputs = auditfiles.read(root, variants, files, advisories)
+    if held is not None:
+        inputs.check(auditfiles.read_records(held), now)
+        output.note(f"{', '.join(lock.name for lock in inputs.locks)}: audited, unchanged since, and passed")
+        return
     report = inputs.report(now)
     if fmt in ("table", "csv"):
-        output.emit(auditviews.rows(report, everything=everything), fmt, auditviews.COLUMNS, empty="no known vulnerability")
+        output.emit(auditviews.rows(report), fmt, auditviews.COLUMNS, empty="no known vulnerability")
     elif fmt == "json":
         output.emit_one(auditviews.summary(report), "json")
     elif fmt == "sarif":

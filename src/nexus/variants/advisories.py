@@ -28,6 +28,11 @@ EVENTS = ("introduced", "fixed", "last_affected", "limit")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
 _NAME = re.compile(r"[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]{0,213}[A-Za-z0-9]")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
+_NUMBER = r"(?:0|[1-9]\d*)"
+_NORMAL = re.compile(
+    rf"(?:[1-9]\d*!)?{_NUMBER}(?:\.{_NUMBER})*(?:(?:a|b|rc){_NUMBER})?(?:\.post{_NUMBER})?(?:\.dev{_NUMBER})?"
+)  # fmt: skip
+_COMPONENTS = 8  # trailing zeros are compared up to this many components
 _SUMMARY = 300
 _MAX_ITEMS = 20_000
 
@@ -35,8 +40,8 @@ _MAX_ITEMS = 20_000
 class Advisory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one record says of one PyPI package. ``package`` is the normalised name.
 
-    ``ranges`` hold (event, version) pairs; ``fixes`` are fixed versions of a source without ranges; ``undecided`` says
-    why a version outside ``versions`` cannot be judged.
+    ``versions`` are :func:`spelled`; ``ranges`` hold (event, version) pairs; ``fixes`` are fixed versions of a source without
+    ranges; ``undecided`` says why a version outside ``versions`` cannot be judged.
     """
 
     id: str
@@ -96,16 +101,41 @@ def normalise(name: str) -> str:
     return canonicalize_name(name)
 
 
+def printable(text: str) -> str:
+    """Without control characters: what a stranger wrote must not move the cursor of a terminal."""
+    return text if text.isprintable() else "".join(item if item.isprintable() else "\N{REPLACEMENT CHARACTER}" for item in text)
+
+
 def is_name(name: str) -> bool:
     """Whether *name* can be a Python package's name (PEP 508), short enough to be one."""
     return _NAME.fullmatch(name) is not None
 
 
 def _listed(advisory: Advisory, version: Version) -> bool:
-    if not advisory.versions:
-        return False
-    public, text = _public(version), str(version)
-    return any(text == item or ((known := parse(item)) is not None and known in (public, version)) for item in advisory.versions)
+    return bool(advisory.versions) and not _spellings(version).isdisjoint(advisory.versions)
+
+
+@lru_cache(maxsize=65_536)
+def _spellings(version: Version) -> frozenset[str]:
+    """The normal spellings of a version and of its public release: equal versions differ in trailing zeros only."""
+    found = {str(version)}
+    public = _public(version)
+    release = list(public.release)
+    while len(release) > 1 and release[-1] == 0:
+        release.pop()
+    rest = public.public.removeprefix(f"{public.epoch}!").removeprefix(".".join(map(str, public.release)))
+    epoch = f"{public.epoch}!" if public.epoch else ""
+    for zeros in range(max(_COMPONENTS - len(release), 0) + 1):
+        found.add(epoch + ".".join(map(str, [*release, *[0] * zeros])) + rest)
+    return frozenset(found)
+
+
+def spelled(text: str) -> str:
+    """A listed version in its normal spelling, which is what :func:`match` compares; as it is when it is no version."""
+    if _NORMAL.fullmatch(text):
+        return text
+    version = parse(text)
+    return text if version is None else str(version)
 
 
 def _inside(events: tuple[tuple[str, str], ...], version: Version) -> tuple[bool, list[Version], str]:
@@ -246,7 +276,7 @@ def _affected(affected: list[Any], common: dict[str, Any], report: _Report) -> l
 
 def _versions(entry: Mapping[str, Any], at: Path, slot: dict[str, Any], report: _Report) -> None:
     """Adds ranges and listed versions of one entry; says so when they cannot decide."""
-    slot["versions"].extend(report.strings(entry.get("versions"), (*at, "versions"), "NX-A05"))
+    slot["versions"].extend(spelled(item) for item in report.strings(entry.get("versions"), (*at, "versions"), "NX-A05"))
     ranges = entry.get("ranges", [])
     if not isinstance(ranges, list) or not all(isinstance(item, dict) for item in ranges):
         report.error("NX-A05", "`ranges` is no list of mappings", (*at, "ranges"))
@@ -357,10 +387,10 @@ class _Report:
         return any(finding.severity == "error" for finding in self.findings)
 
     def error(self, code: str, message: str, at: Path, hint: str = "") -> None:
-        self.findings.append(Finding(code=code, file=self.file, message=message, hint=hint, at=at))
+        self.findings.append(Finding(code=code, file=self.file, message=printable(message), hint=printable(hint), at=at))
 
     def warn(self, code: str, message: str, at: Path) -> None:
-        self.findings.append(Finding(code=code, file=self.file, message=message, severity="warning", at=at))
+        self.findings.append(Finding(code=code, file=self.file, message=printable(message), severity="warning", at=at))
 
     def strings(self, value: Any, at: Path, code: str) -> tuple[str, ...]:
         if value is None:

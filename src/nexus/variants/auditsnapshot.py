@@ -29,17 +29,18 @@ _INDEX = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Where records came from: its name, kind (folder, archive, file, snapshot, osv, pypi), count, and hash of the bytes read."""
+    """Where records came from: name, kind (folder, archive, file, snapshot, osv, pypi), count, date, hash of the bytes read."""
 
     name: str
     kind: str
     records: int
     sha256: str
     revision: str = ""
+    date: str = ""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the snapshot is. ``date`` is that of the newest change in the data, ``imported`` when it was made."""
+    """What the snapshot is. ``date`` is that of its oldest source (single records added to it do not renew it)."""
 
     format: int
     ecosystem: str

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from nexus.kernel.clock import rfc3339
 from nexus.variants import severity
 from nexus.variants.advisories import Advisory
@@ -46,16 +48,7 @@ def snapshot(held: Snapshot) -> dict[str, Any]:
         "packages": manifest.packages,
         "covers": "the whole ecosystem" if manifest.covers is None else list(manifest.covers),
         "skipped": list(manifest.skipped),
-        "sources": [
-            {
-                "name": source.name,
-                "kind": source.kind,
-                "records": source.records,
-                "sha256": source.sha256,
-                "revision": source.revision,
-            }
-            for source in manifest.sources
-        ],
+        "sources": [msgspec.to_builtins(source) for source in manifest.sources],
     }
 
 
@@ -75,11 +68,11 @@ def verdict(item: PinVerdict, held: Snapshot | None) -> dict[str, Any]:
     }
 
 
-def rows(report: Report, *, everything: bool = False) -> list[dict[str, Any]]:
-    """A row an issue, and a row a pin that is not audited; clean pins without issues only when *everything* is asked for."""
+def rows(report: Report) -> list[dict[str, Any]]:
+    """A row an issue, and a row a pin that is not audited; clean pins stand in :func:`summary` alone."""
     if report.snapshot is None:
         return _unread(report)
-    return [row for item in report.verdicts for row in _rows(item, report.snapshot, everything=everything)]
+    return [row for item in report.verdicts for row in _rows(item, report.snapshot)]
 
 
 def _unread(report: Report) -> list[dict[str, Any]]:
@@ -92,7 +85,7 @@ def _unread(report: Report) -> list[dict[str, Any]]:
     return found
 
 
-def _rows(item: PinVerdict, held: Snapshot | None, *, everything: bool) -> list[dict[str, Any]]:
+def _rows(item: PinVerdict, held: Snapshot | None) -> list[dict[str, Any]]:
     package = item.name if item.name != "?" else f"{item.file}:{item.line}"
     base = {"lock": item.lock, "package": package, "version": item.version, "snapshot": held.name if held is not None else "none"}
     found = [
@@ -106,7 +99,7 @@ def _rows(item: PinVerdict, held: Snapshot | None, *, everything: bool) -> list[
         }
         for issue in item.issues
     ]
-    if item.status == UNKNOWN or item.waiver is not None or (everything and not item.issues):
+    if item.status == UNKNOWN or item.waiver is not None:
         waived = f"; waived until {item.waiver.expires} by {item.waiver.owner}" if item.waiver is not None else ""
         found.append({**base, "status": item.status, "note": item.reason + waived})
     return found

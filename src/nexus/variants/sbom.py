@@ -40,6 +40,7 @@ def _bom(report: Report, name: str) -> Bom:
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.dependency import Dependency
 
     bom = Bom()
     seed = "|".join(
@@ -64,7 +65,8 @@ def _bom(report: Report, name: str) -> Bom:
         grouped.setdefault(_reference(item), []).append(item)
     components = {reference: _component(reference, items) for reference, items in grouped.items()}
     bom.components.update(components.values())
-    bom.register_dependency(root, components.values())
+    leaves = [Dependency(component.bom_ref) for component in components.values()]  # `register_dependency` is quadratic
+    bom.dependencies.update([Dependency(root.bom_ref, dependencies=leaves), *leaves])
     for vulnerability in _vulnerabilities(grouped):
         bom.vulnerabilities.add(vulnerability)
     return bom

@@ -103,9 +103,15 @@ def test_ranges_are_evaluated_by_pep_440(events: list[tuple[str, str]], version:
 
 
 def test_a_listed_version_is_affected_however_it_is_spelled() -> None:
-    """``1.0`` in the list means ``1.0.0`` too."""
+    """``1.0`` in the list means ``1.0.0`` too, ``v1.0-RC.1`` is ``1.0rc1``, and ``2024.01.05`` is ``2024.1.5``."""
     assert affected(ranged(versions=("1.0",)), "1.0.0")
+    assert affected(ranged(versions=("1.0.0",)), "1")
     assert not affected(ranged(versions=("1.0",)), "1.0.1")
+    text = "id: A-1\naffected:\n- package: {ecosystem: PyPI, name: x}\n  versions: [v1.0-RC.1, 2024.01.05, 1!2.0-3, odd]\n"
+    (advisory,), _ = advisories.read_text(text, "a.yaml")
+    assert [affected(advisory, version) for version in ("1.0rc1", "1.0.0c1", "2024.1.5", "1!2.post3", "1.0", "2.0.post3")] == [
+        True, True, True, True, False, False,
+    ]  # fmt: skip
 
 
 def test_a_local_build_counts_as_its_release() -> None:
@@ -231,3 +237,18 @@ def test_any_value_is_read_without_an_error(record: object) -> None:
     found, findings = advisories.read_record(record, "any.json")
     assert isinstance(found, list)
     assert isinstance(findings, list)
+
+
+NUMBERS = st.lists(st.integers(0, 30), min_size=1, max_size=5).map(lambda parts: ".".join(map(str, parts)))
+SUFFIXES = st.sampled_from(["", "a1", "b2", "rc3", ".post4", ".dev5", "rc1.post2.dev3", "+cu121", "-1", "_alpha-2", ".0"])
+SPELLED = st.builds(lambda epoch, number, suffix: epoch + number + suffix, st.sampled_from(["", "1!", "v"]), NUMBERS, SUFFIXES)
+
+
+@given(SPELLED, SPELLED)
+def test_listing_agrees_with_comparing(listed: str, asked: str) -> None:
+    """A listed version is affected exactly when PEP 440 says that the two are equal (local labels aside)."""
+    known, version = advisories.parse(listed), advisories.parse(asked)
+    assert known is not None
+    assert version is not None
+    expected = known in (version, Version(version.public))
+    assert affected(Advisory(id="A-1", package="x", versions=(advisories.spelled(listed),)), asked) is expected

@@ -329,7 +329,7 @@ def test_every_verdict_names_the_snapshot_it_was_made_with() -> None:
     data = auditviews.summary(report)
     assert report.snapshot is not None
     assert {item["snapshot"]["id"] for item in data["verdicts"]} == {report.snapshot.id}
-    assert all(row["snapshot"].startswith("2026-11-20") for row in auditviews.rows(report, everything=True))
+    assert all(row["snapshot"].startswith("2026-11-20") for row in auditviews.rows(report))
     assert data["counts"] == {"clean": 1, "vulnerable": 1, "waived": 0, "not-audited": 0}
 
 

@@ -79,6 +79,10 @@ def match(advisory: Advisory, version: Version) -> Match:
         last = through or last
     listed = _listed(advisory, version)
     affected = inside or listed
+    if affected and not inside:  # listed and in no range, as pre-releases often are: any later fix may be one
+        fixed += [
+            end for events in advisory.ranges for kind, text in events if kind == "fixed" and (end := parse(text)) and end > version
+        ]
     return Match(
         affected=affected,
         fixed_in=tuple(str(item) for item in sorted(set(fixed))) if affected else (),

@@ -129,6 +129,12 @@ def test_the_fix_is_that_of_the_interval_the_version_lies_in() -> None:
     assert advisories.match(advisory, Version("2.1")).fixed_in == ("2.3",)
 
 
+def test_a_version_that_is_only_listed_is_told_later_fixes() -> None:
+    """``3.2a1`` is listed and lies before the range: the fix of the range is offered all the same."""
+    advisory = ranged(("introduced", "3.2"), ("fixed", "3.2.19"), versions=("3.2a1",))
+    assert advisories.match(advisory, Version("3.2a1")).fixed_in == ("3.2.19",)
+
+
 def test_without_a_fix_the_last_affected_version_is_told() -> None:
     """``last_affected`` gives no fix, and says through which version the package is affected."""
     match = advisories.match(ranged(("introduced", "0"), ("last_affected", "3.1")), Version("3.0"))

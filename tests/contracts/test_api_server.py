@@ -318,7 +318,7 @@ async def test_draining_lets_requests_end() -> None:
         await idle.send(GET + b"\r\n")
         await idle.answer()
         await sending.send(POST + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:5])
-        await until(lambda: len(server._state.tasks) == 2)
+        await until(lambda: server.requests == 2)
         port = server.port
         house.app.drain()
         ended = asyncio.create_task(server.drain(5))
@@ -339,7 +339,7 @@ async def test_a_drain_has_an_end() -> None:
     await server.start()
     async with line(server) as client:
         await client.send(POST + b"Content-Length: 100\r\n\r\n")
-        await until(lambda: len(server._state.tasks) == 1)
+        await until(lambda: server.requests == 1)
         assert not await server.drain(0.1)
         assert await client.closed() == b""
 

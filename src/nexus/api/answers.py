@@ -23,8 +23,6 @@ TEXT = b"text/plain; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
 BYTES = b"application/octet-stream"
 
-WHOLE = "nexus.whole-answer"  # ASGI extension of our server: (status, content type, body) → whether it was sent at once
-
 encode = msgspec.json.Encoder().encode
 
 

@@ -10,10 +10,9 @@ import asyncio
 import logging
 import secrets
 from time import perf_counter
-from typing import Any
 
 from nexus.api import guard
-from nexus.api.answers import WHOLE, Answer, RefusedFindings, Stream, refusal, unexpected
+from nexus.api.answers import Answer, RefusedFindings, Stream, refusal, unexpected
 from nexus.api.request import ClientGone, Receive, Request, Scope, Send, header_map
 from nexus.api.routes import Found, Router
 from nexus.api.services import Context, DoorSettings, Services
@@ -25,7 +24,6 @@ log = logging.getLogger("nexus.api")
 
 _NOBODY = Principal(name=ANONYMOUS, scopes=frozenset())
 _GONE = 499
-_NONE: dict[str, Any] = {}
 _UNCHECKED_HOST = frozenset({"live", "ready"})  # asked by address, by whoever watches the process
 _ROUTER = Router(ROWS)
 
@@ -60,7 +58,7 @@ class Doors:
                 answer = refusal(refused.error, as_text=False, findings=refused.findings)
             status = answer.status
             if type(answer) is Answer:
-                await _send(answer, send, scope)
+                await _send(answer, send, scope["method"])
             else:
                 await _stream(answer, first, receive, send)  # type: ignore[arg-type]
         except ClientGone:
@@ -69,7 +67,7 @@ class Doors:
             status = 500
             incident = secrets.token_hex(6)
             log.exception("request.failed", extra={"fields": {"incident": incident, "route": name}})
-            await _send(unexpected(incident, as_text=not _is_latest(scope, None)), send, scope)
+            await _send(unexpected(incident, as_text=not _is_latest(scope, None)), send, scope["method"])
         finally:
             self.context.traffic.count(name, status, perf_counter() - began)
 
@@ -110,15 +108,11 @@ def _is_latest(scope: Scope, found: Found | None) -> bool:
     return not (first[:1] == b"v" and first[1:].isdigit())
 
 
-async def _send(answer: Answer, send: Send, scope: Scope) -> None:
+async def _send(answer: Answer, send: Send, method: str) -> None:
     body = answer.body
-    if not answer.headers and scope["method"] != "HEAD":
-        at_once = scope.get("extensions", _NONE).get(WHOLE)
-        if at_once is not None and at_once(answer.status, answer.content_type, body):
-            return
     headers = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(body)), *answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
 async def _stream(answer: Stream, first: bytes, receive: Receive, send: Send) -> None:

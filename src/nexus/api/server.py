@@ -1,5 +1,4 @@
-"""The HTTP server as a value the roles start and stop: uvicorn's protocol on a listening socket, without its signal handlers,
-its start-up banner or its loop. Signals, order of stopping and exit codes belong to the roles.
+"""The HTTP server as a value the roles start and stop. Signals, order of stopping and exit codes are the roles'.
 
 One :class:`Server` serves one address; two may serve the same application (scheduler and receiver on ports of their own).
 """
@@ -9,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
-
-from nexus.api.protocol import BoundedProtocol, Bounds
+from nexus.api.exchange import Application
+from nexus.api.protocol import Bounds, Connection, Shared
 from nexus.kernel.errors import InvalidSetting
 
 log = logging.getLogger("nexus.api")
@@ -31,7 +28,7 @@ class Server:
 
     def __init__(
         self,
-        app: Callable[..., Awaitable[None]],
+        app: Application,
         host: str = "127.0.0.1",
         port: int = 0,
         *,
@@ -39,26 +36,10 @@ class Server:
         tls_cert: Path | None = None,
         tls_key: Path | None = None,
         bounds: Bounds | None = None,
-        date_header: bool = True,
     ) -> None:
         self._host, self._port, self._sock = host, port, sock
-        self._date_header = date_header
-        self._protocol = _protocol(bounds or Bounds())
-        self._config = Config(
-            app,
-            http=self._protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # behind a proxy every caller needs a token: its address decides nothing
-            server_header=False,
-            date_header=False,
-            ssl_certfile=tls_cert,
-            ssl_keyfile=tls_key,
-        )
-        self._state = ServerState()
+        self._tls_cert, self._tls_key = tls_cert, tls_key
+        self._shared = Shared(app, bounds or Bounds())
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -72,20 +53,20 @@ class Server:
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        return len(self._state.connections)
+        return len(self._shared.connections)
+
+    @property
+    def requests(self) -> int:
+        """How many requests are being answered."""
+        return len(self._shared.tasks)
 
     async def start(self) -> None:
         """Listens. Raises InvalidSetting when the address cannot be taken or the certificate cannot be read."""
-        try:
-            self._config.load()
-        except OSError as error:  # ssl.SSLError is one
-            raise InvalidSetting(
-                f"the certificate or its key cannot be used: {error}", hint="`--tls-cert` and `--tls-key` are PEM files"
-            ) from error
+        context = self._tls_context()
         loop = asyncio.get_running_loop()
         where: dict[str, Any] = {"sock": self._sock} if self._sock is not None else {"host": self._host, "port": self._port}
         try:
-            self._server = await loop.create_server(self._connect, ssl=self._config.ssl, backlog=BACKLOG, **where)
+            self._server = await loop.create_server(lambda: Connection(self._shared, loop), ssl=context, backlog=BACKLOG, **where)
         except OSError as error:
             raise InvalidSetting(
                 f"`{self._host}:{self._port}` cannot be listened on: {error.strerror or error}",
@@ -100,17 +81,17 @@ class Server:
             return True
         server, self._server = self._server, None
         server.close()
-        for connection in self._open():
-            connection.shutdown()
+        for connection in list(self._shared.connections):
+            connection.finish()
         in_time = await self._emptied(timeout_s)
         if not in_time:
-            log.warning("server.drain-timeout", extra={"fields": {"requests": len(self._state.tasks)}})
-            for connection in self._open():
+            log.warning("server.drain-timeout", extra={"fields": {"requests": self.requests}})
+            for connection in list(self._shared.connections):
                 connection.cut()
             if not await self._emptied(1.0):
-                for task in list(self._state.tasks):
+                for task in list(self._shared.tasks):
                     task.cancel()
-                await asyncio.gather(*self._state.tasks, return_exceptions=True)
+                await asyncio.gather(*self._shared.tasks, return_exceptions=True)
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
@@ -118,18 +99,13 @@ class Server:
 
     async def _emptied(self, timeout_s: float) -> bool:
         """Whether no connection and no request is left within the time."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._state.connections or self._state.tasks:
-            if asyncio.get_running_loop().time() >= deadline:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._shared.connections or self._shared.tasks:
+            if loop.time() >= deadline:
                 return False
             await asyncio.sleep(0.01)
         return True
-
-    def _open(self) -> list[BoundedProtocol]:
-        return cast("list[BoundedProtocol]", list(self._state.connections))
-
-    def _connect(self) -> asyncio.Protocol:
-        return self._protocol(self._config, self._state, {})
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -137,16 +113,22 @@ class Server:
             await asyncio.sleep(SWEEP_S)
             self._tick()
             now = loop.time()
-            for connection in self._open():
+            for connection in list(self._shared.connections):
                 connection.check(now)
 
     def _tick(self) -> None:
-        """Sets the ``Date`` of the answers of this second."""
-        if self._date_header:
-            date = formatdate(usegmt=True).encode()
-            self._state.default_headers = [(b"date", date)]
-            self._protocol.fixed_headers = b"date: %b\r\n" % date
+        """Sets the ``Date`` of the answers of this second (RFC 9110, 6.6.1)."""
+        self._shared.fixed_headers = b"date: %b\r\n" % formatdate(usegmt=True).encode()
 
-
-def _protocol(bounds: Bounds) -> type[BoundedProtocol]:
-    return type("Protocol", (BoundedProtocol,), {"bounds": bounds})
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if self._tls_cert is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self._tls_cert, self._tls_key)
+        except OSError as error:  # ssl.SSLError is one
+            raise InvalidSetting(
+                f"the certificate or its key cannot be used: {error}", hint="`--tls-cert` and `--tls-key` are PEM files"
+            ) from error
+        return context

@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._head_bytes = 0
         self._body_bytes = 0
+        self._unparsed: int | None = None  # bytes of a body that the parser leaves alone
         self._refused: tuple[int, str] | None = None
         self.stalled_since: float | None = None
         self.waits_for = "head"
@@ -122,11 +123,12 @@ class Connection(asyncio.Protocol):
         if self.waits_for == "head":
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # to another protocol: this one answers, and that is all
-            if self._exchange is not None:
-                self._exchange.keep_alive = False
-            self.pause()
+            if self._unparsed is None:
+                self._parser.feed_data(data)
+            else:
+                self._take_unparsed(data)
+        except httptools.HttpParserUpgrade as upgrade:  # to another protocol: this one answers, and that is all
+            self._take_unparsed(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self.refuse(*(self._refused or (400, "the request is not HTTP")))
         if self.waits_for == "head" and self._head_bytes > self._shared.bounds.head_bytes:
@@ -228,8 +230,26 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return
+        if self._parser.should_upgrade():  # the parser leaves what follows, the body included, to the other protocol
+            exchange.keep_alive = False
+            length = dict(self._headers).get(b"content-length", b"0")
+            self._unparsed = int(length) if length.isdigit() else 0
+            if self._unparsed:
+                return
         exchange.complete()
         self.waits_for = "request" if exchange.ended else "answer"
+
+    def _take_unparsed(self, data: bytes) -> None:
+        """The body of a request that offered another protocol; what follows it is not looked at."""
+        left, exchange = self._unparsed or 0, self._exchange
+        if left and exchange is not None:
+            self.on_body(data[:left])
+            self._unparsed = max(0, left - len(data))
+            if not self._unparsed:
+                exchange.complete()
+                self.waits_for = "answer"
+        if not self._unparsed:
+            self.pause()
 
     def _target(self) -> bytes:
         """Path and query of the request. Raises _Refused for what has none."""

@@ -8,6 +8,7 @@ from nexus.variants import classes, model
 from nexus.variants.classes import PackageClass, Standing
 from nexus.variants.ports import Metadata, Target
 
+ALL = ("all", "gpu", "docs")
 LINUX = (Target(python="3.12", platform="x86_64-manylinux_2_28"),)
 
 
@@ -22,7 +23,7 @@ def metadata(*asked: str, extras: tuple[str, ...] = ()) -> Metadata:
         (metadata("vllm>=0.9"), PackageClass.DEPENDENT, ()),
         (metadata('vllm ; extra == "vllm"', extras=("vllm",)), PackageClass.AGNOSTIC, ("vllm",)),
         (metadata('vllm ; extra == "serve-all"', extras=("serve_all",)), PackageClass.AGNOSTIC, ("serve-all",)),
-        (metadata('pkg[gpu] ; extra == "all"', 'vLLM ; extra == "gpu"', extras=("all", "gpu", "x")), PackageClass.AGNOSTIC, ("all", "gpu")),
+        (metadata('pkg[gpu] ; extra == "all"', 'vLLM ; extra == "gpu"', extras=ALL), PackageClass.AGNOSTIC, ("all", "gpu")),
         (metadata('vllm ; sys_platform == "win32"'), PackageClass.ECOSYSTEM_ONLY, ()),
         (metadata('vllm ; sys_platform == "linux"'), PackageClass.DEPENDENT, ()),
         (metadata('vllm ; python_version >= "3.13"'), PackageClass.ECOSYSTEM_ONLY, ()),

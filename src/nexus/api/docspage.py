@@ -39,7 +39,7 @@ summary { cursor: pointer; padding: .6rem .9rem; display: flex; gap: .8rem; alig
 summary:focus-visible { outline: 2px solid var(--get); outline-offset: -2px } .in { padding: .6rem .9rem 1rem }
 .method { font: 700 .8rem ui-monospace, monospace; min-width: 3rem }
 .GET { color: var(--get) } .POST { color: var(--post) } .PUT { color: var(--put) }
-.path { font: .92rem ui-monospace, monospace; overflow-wrap: anywhere }
+.does { flex-basis: 100%; font-size: .9rem } .path { font: .92rem ui-monospace, monospace; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100%; font-size: .92rem }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line) }
 pre { background: var(--tint); padding: .7rem; border-radius: 6px; overflow-x: auto; font: .85rem ui-monospace, monospace }
@@ -105,6 +105,7 @@ def _route(route: Route, document: dict[str, Any]) -> str:
     rows = "".join(_row(status, _contents(answer), answer["description"]) for status, answer in operation["responses"].items())
     parts.append(f"<h3>Answers</h3><table>{rows}</table><h3>Example</h3><pre>{escape(_example(route, path))}</pre>")
     summary = f'<span class="method {route.method}">{route.method}</span><span class="path">{escape(path)}</span>'
+    summary += f'<span class="soft does">{_prose(operation["summary"])}</span>'
     return f'<details id="{route.name}"><summary>{summary}</summary><div class="in">{"".join(parts)}</div></details>'
 
 

@@ -88,7 +88,8 @@ def resolve(
     output.note(f"resolving {', '.join(variant.name for variant in registry.chosen)} …")
     lock: str | None = None
     if registry.committed.locked:
-        outcome = resolution.resolve_locked(registry.chosen, uv, place, upgrade=renewed, progress=output.note)
+        everything = tuple(registry.declaration.variants.values())  # one lock holds them all
+        outcome = resolution.resolve_locked(everything, uv, place, upgrade=renewed, progress=output.note)
         if isinstance(outcome, Unsatisfiable):
             sys.exit(_no_solution({"the lock": outcome}))
         lock, answers = outcome

@@ -39,21 +39,22 @@ def check(
     root: str = "", members: frozenset[str] | None = None, progress: resolution.Progress | None = None,
 ) -> tuple[Finding, ...]:  # fmt: skip
     """Every finding of these variants. *members* are the registry's packages (None: everything a variant asks for)."""
-    steps: list[Callable[[], Iterable[Finding]]] = [
-        partial(check_fresh, declaration, variants, committed, tools, root=root),
-        partial(check_candidate, declaration, variants, committed, tools.resolver),
-        *[partial(check_classes, declaration, variant, committed, tools.metadata, members) for variant in variants],
-        *[partial(check_install, declaration, variant, committed, tools.resolver) for variant in variants],
-    ]
+    steps: dict[str, Callable[[], Iterable[Finding]]] = {
+        "pins are fresh": partial(check_fresh, declaration, variants, committed, tools, root=root),
+        "candidate is on the latest release": partial(check_candidate, declaration, variants, committed, tools.resolver),
+    }
+    for variant in variants:
+        steps[f"classes of {variant.name}"] = partial(check_classes, declaration, variant, committed, tools.metadata, members)
+        steps[f"{variant.name} installs"] = partial(check_install, declaration, variant, committed, tools.resolver)
     findings = [*declaration.findings, *committed.findings]
     for variant in variants:
         findings += check_files(variant, committed)
         findings += check_engine(declaration, variant, committed.of(variant.name))
     with ThreadPoolExecutor(resolution.WORKERS) as pool:
-        for done, found in enumerate(pool.map(_guarded, steps), start=1):
+        for done, (label, found) in enumerate(zip(steps, pool.map(_guarded, steps.values()), strict=True), start=1):
             findings += found
             if progress is not None:
-                progress(f"{done} of {len(steps)} checks")
+                progress(f"{done} of {len(steps)}: {label}")
     return weigh(findings, declaration)
 
 
@@ -89,7 +90,7 @@ def check_fresh(
 ) -> list[Finding]:
     """The committed pins are what the declaration gives today: by the registry's lock, else with the pins as preferences."""
     if committed.locked:
-        return _check_lock(variants, committed, tools.locker, root)
+        return _check_lock(declaration, variants, committed, tools.locker, root)
     answers = resolution.resolve(declaration, variants, tools.resolver, committed, root=root)
     findings: list[Finding] = []
     for variant in variants:
@@ -103,8 +104,13 @@ def check_fresh(
     return findings
 
 
-def _check_lock(variants: Sequence[Variant], committed: Committed, locker: Locker, root: str) -> list[Finding]:
+def _check_lock(
+    declaration: Declaration, variants: Sequence[Variant], committed: Committed, locker: Locker, root: str
+) -> list[Finding]:
     findings: list[Finding] = []
+    if declaration.rules.exclude_newer and "exclude-newer" not in declaration.uv:
+        message = "`[tool.nexus] exclude-newer` does not reach `uv.lock`, which this registry keeps"
+        findings.append(Finding(code="NX-V05", file=FILE, message=message, hint="write it in `[tool.uv]`"))
     if stale := locker.is_fresh(root):
         message = f"the lock does not answer {FILE}: {stale}"
         findings.append(

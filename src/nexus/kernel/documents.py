@@ -158,7 +158,7 @@ def load_all(text: str, file: str = "") -> list[Any]:
 
     _refuse_exploding(text, file)
     try:
-        documents: list[Any] = ryaml.loads_all(text)
+        documents: list[Any] = ryaml.loads_all(text) or []
     except (ryaml.InvalidYamlError, ValueError, OverflowError) as error:  # ValueError: a key that is a list or a mapping
         raise DocumentError(_syntax(str(error), text, file)) from error
     except RecursionError as error:

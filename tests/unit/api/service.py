@@ -62,6 +62,9 @@ class NoEnder:
     async def end(self, run: Run) -> None:
         """There is nothing to end here."""
 
+    async def wait_ended(self, runs: list[Run]) -> None:
+        """Nothing runs, so nothing is waited for."""
+
 
 class Reply:
     """An answer as it came."""

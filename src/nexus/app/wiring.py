@@ -90,6 +90,10 @@ class _LateEnder:
         if self.supervision is not None:
             await self.supervision.end(run)
 
+    async def wait_ended(self, runs: list[Run]) -> None:
+        if self.supervision is not None:
+            await self.supervision.wait_ended(runs)
+
 
 def data_folder(settings: Settings) -> DataFolder:
     """The data folder the settings name, not opened yet."""

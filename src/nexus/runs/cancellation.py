@@ -8,7 +8,7 @@ from typing import Protocol
 from nexus.kernel.clock import Clock
 from nexus.kernel.errors import InvalidInput
 from nexus.runs import lifecycle
-from nexus.runs.model import Run
+from nexus.runs.model import Run, Stage
 from nexus.runs.ports import Change, RunStore
 
 POLICIES = ("Background", "Foreground", "Orphan")
@@ -18,6 +18,10 @@ class Ender(Protocol):
     """Ends what an engine still does for a run that is final in the store."""
 
     async def end(self, run: Run) -> None: ...
+
+    async def wait_ended(self, runs: list[Run]) -> None:
+        """Returns when no process of these runs is left."""
+        ...
 
 
 class Cancellation:
@@ -54,5 +58,7 @@ class Cancellation:
         self._on_step("cancel.after-store")
         for run in cancelled:
             await self._ender.end(run)
+        if policy == "Foreground":
+            await self._ender.wait_ended([change.after for change in changes if change.after.stage is Stage.CANCELLED])
         self._on_step("cancel.after-effects")
         return cancelled

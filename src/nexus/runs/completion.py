@@ -28,10 +28,10 @@ class Completion:
 
         Stored when this returns. A repeat of the report that decided the run is no late report. Raises RunNotFound.
         """
-        await self._store.get(algorithm, run_id)
         self._under_way[run_id] += 1
-        self._on_step("complete.before-store")
         try:
+            await self._store.get(algorithm, run_id)
+            self._on_step("complete.before-store")
             change = await self._store.change(run_id, lambda run: lifecycle.reported(run, report))
             if not change.written and not _repeats(change.after, report):
                 await self._store.record_late(run_id, report)

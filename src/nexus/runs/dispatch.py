@@ -79,6 +79,13 @@ def plan(candidates: Sequence[Claim], claims: Iterable[Claim], capacity: Capacit
     return Plan(start=start, pace=pace)
 
 
+def free_places(claims: Iterable[Claim], capacity: Capacity) -> int:
+    """How many more runs could be started at most, whatever they ask for. Never less than 0."""
+    held = list(claims)
+    lent = {claim.parent_id for claim in held}
+    return max(capacity.runs - sum(claim.run_id not in lent for claim in held), 0)
+
+
 def fits(candidate: Claim, held: dict[str, Claim], capacity: Capacity) -> bool:
     """Whether the machine bears *candidate* beside what is *held*, claims of parents with a started child being lent."""
     lent = {claim.parent_id for claim in held.values()} | {candidate.parent_id}

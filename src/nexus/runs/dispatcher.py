@@ -2,40 +2,52 @@
 :mod:`nexus.runs.dispatch`.
 
 What waits lives in the store. The window is filled by each accepted run while it has room; once it had none, it is refilled
-from the store, oldest first, so that recovered and delayed runs stand before newer ones. A lost window costs one refill.
+from the store, oldest first. Runs between two attempts, few at any time, are all in memory. A lost window costs one refill.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable, Coroutine, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+import msgspec
 
 from nexus.kernel.clock import Clock
-from nexus.kernel.errors import NexusError, UnknownAlgorithm
+from nexus.kernel.errors import InvalidInput, NexusError
 from nexus.runs import diagnosis, dispatch, launching, lifecycle
 from nexus.runs.algorithms import Algorithms
+from nexus.runs.building import Builds
 from nexus.runs.configuration import merge
 from nexus.runs.model import Run, Stage
 from nexus.runs.ports import Change, Engine, Filter, LaunchFailed, RunStore
+from nexus.runs.reading import every
 from nexus.runs.templates import Template
 from nexus.runs.urls import Signer
+from nexus.runs.window import Window
 
 log = logging.getLogger("nexus.dispatcher")
 
 WINDOW = 2_000
+NOT_LAUNCHED = "Algorithm submission was buffered, but failed to launch: please review configuration and try again."
 _DRY_BATCH = 512
-_RETRY_ENGINE = timedelta(seconds=2)
+_AGAIN = timedelta(seconds=2)
+_AGAIN_AT_MOST = timedelta(minutes=1)
+_LAST_LAUNCHES_S = 5.0  # how long launches under way may take when the dispatcher is stopped
 
-Local = frozenset[tuple[str, str]]  # a template's local annotations, as a key
+
+class _Held(msgspec.Struct, frozen=True):
+    """What one attempt holds of the machine."""
+
+    attempt: int
+    claim: dispatch.Claim
 
 
 class Dispatcher:
     """The one who starts runs. ``offer`` and ``observe`` are called on the event loop and never block.
 
-    ``make_folder`` makes a run's own result folder before its process starts.
+    ``make_folder`` makes a run's own result folder before its process starts. ``faults`` counts what nobody foresaw.
     """
 
     def __init__(
@@ -61,64 +73,77 @@ class Dispatcher:
         self._signer = signer
         self._make_folder = make_folder
         self._on_step = on_step or (lambda _: None)
-        self._limit = window
-        self._window: dict[str, Run] = {}  # in order of start
-        self._dry: dict[str, Run] = {}  # the same for dry runs, which hold nothing of the machine
-        self._kin: dict[str, Run] = {}  # children of started runs: never left to the store alone, or trees could block
-        self._claims: dict[str, dispatch.Claim] = {}
-        self._busy: set[str] = set()  # between the window and the engine's answer
-        self._prepared: set[Local] = set()
-        self._building: set[Local] = set()
-        self._overflow = True  # at the start everything that waits is in the store
-        self._missed = False
+        self._window = Window(window)
+        self._delayed: dict[str, tuple[Run, asyncio.TimerHandle]] = {}  # they come to the front of the window
+        self._launching: dict[str, asyncio.Task[None]] = {}
+        self._held: dict[str, _Held] = {}
+        self._builds = Builds(engine, done=self._rouse)
+        self._tries: dict[str, int] = {}  # launches of a run that failed one after the other
+        self._overflow = True  # the store has waiting runs the window has not: at the start, all of them
+        self._missed = False  # one of them came while the store was read
         self._waiting = 0
         self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         self._pace = dispatch.Pace(tokens=float(capacity.burst), at_s=clock.monotonic())
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
         self.paused = False
+        self.faults = 0
 
     # ── what others tell it ──────────────────────────────────────────────────────────────────────────────────────────
 
     def offer(self, run: Run) -> None:
         """A run was stored and wants a start."""
         self._waiting += 1
-        if run.parent is not None and run.parent.run_id in self._claims:
-            self._kin[run.id] = run
-        elif self._overflow or self._room() <= 0:
+        if self._knows(run.id):  # a refill saw it first
+            return
+        if not run.dry_run and run.parent is not None and run.parent.run_id in self._held:
+            self._window.add_front(run)
+        elif (self._overflow and not run.dry_run) or not self._window.add(run):
             self._overflow = self._missed = True
-        else:
-            (self._dry if run.dry_run else self._window)[run.id] = run
         self._wake.set()
 
     def observe(self, change: Change) -> None:
         """A run was changed in the store."""
-        self._waiting += change.after.waiting - change.before.waiting
-        if change.after.waiting and not change.before.waiting:
-            self._overflow = True
-            self._at(change.after.not_before or self._clock.now())
-        elif change.before.waiting and not change.after.waiting:
-            for place in (self._window, self._dry, self._kin):
-                place.pop(change.after.id, None)
+        before, after = change.before, change.after
+        self._waiting += after.waiting - before.waiting
+        if after.waiting and not before.waiting:
+            self._delay(after, self._until_due(after))
+        elif before.waiting and not after.waiting:
+            self._drop(after.id)
+            self._tries.pop(after.id, None)
 
-    def release(self, run_id: str) -> None:
-        """An attempt of this run ended: what it held is free."""
-        if self._claims.pop(run_id, None) is not None:
+    def release(self, run_id: str, attempt: int) -> None:
+        """This attempt has ended: what it held is free."""
+        held = self._held.get(run_id)
+        if held is not None and held.attempt == attempt:
+            del self._held[run_id]
             self._wake.set()
 
     def backlog(self) -> int:
         """How many stored runs wait for a start."""
         return self._waiting
 
+    def held(self) -> list[tuple[str, int]]:
+        """Run and attempt of everything that holds a part of the machine."""
+        return [(run_id, held.attempt) for run_id, held in self._held.items()]
+
+    def between_attempts(self) -> list[Run]:
+        """Every run that was started before and waits for its next attempt."""
+        waiting = [*(run for run, _ in self._delayed.values()), *self._window.front()]
+        return [run for run in waiting if run.stage is Stage.RUNNING]
+
+    def launching(self, run_id: str) -> asyncio.Task[None] | None:
+        """The launch of this run that is under way, if one is."""
+        return self._launching.get(run_id)
+
     def load(self) -> dict[str, object]:
         """What is held now of what there is, for people."""
-        held = list(self._claims.values())
+        claims = [held.claim for held in self._held.values()]
         return {
-            "runs": len(held),
+            "runs": len(claims),
             "maxRuns": self._capacity.runs,
-            "cpuMillicores": sum(claim.cpu_millicores for claim in held),
+            "cpuMillicores": sum(claim.cpu_millicores for claim in claims),
             "maxCpuMillicores": self._capacity.cpu_millicores,
-            "memoryBytes": sum(claim.memory_bytes for claim in held),
+            "memoryBytes": sum(claim.memory_bytes for claim in claims),
             "maxMemoryBytes": self._capacity.memory_bytes,
         }
 
@@ -126,22 +151,28 @@ class Dispatcher:
 
     async def recover(self, started: Iterable[Run]) -> None:
         """Called once before :meth:`run`: *started* are the runs whose attempts an engine still executes."""
-        counts = await self._store.counts()
-        self._waiting = counts.get(Stage.BUFFERED, 0) + counts.get(Stage.NEW, 0)
         for run in started:
-            template = await self._algorithms.at(run.algorithm, run.template_revision)
-            self._claims[run.id] = launching.claim_of(run, merge(template, run.overrides))
-        for parent_id in list(self._claims):
-            for child in await self._store.page(Filter(parent_id=parent_id), limit=1_000):
-                if child.waiting:
-                    self._kin[child.id] = child
-        due = await self._store.next_due()
-        if due is not None:
-            self._at(due)
+            try:
+                template = await self._algorithms.at(run.algorithm, run.template_revision)
+                claim = launching.claim_of(run, merge(template, run.overrides))
+            except InvalidInput:  # an older version accepted what this one cannot read: it runs all the same
+                claim = dispatch.Claim(run_id=run.id, parent_id=run.parent.run_id if run.parent else None)
+            self._held[run.id] = _Held(run.attempt, claim)
+        async for run in every(self._store, Filter(stage=Stage.RUNNING)):
+            if run.waiting:
+                self._delay(run, self._until_due(run))
+        for parent_id in list(self._held):
+            await self._take_children(parent_id)
+        await self.recount()
         self._wake.set()
 
+    async def recount(self) -> None:
+        """Sets the number of waiting runs right again: an accept and a start may be told in either order."""
+        counts = await self._store.counts()
+        self._waiting = counts.get(Stage.BUFFERED, 0) + counts.get(Stage.NEW, 0) + len(self.between_attempts())
+
     async def run(self) -> None:
-        """Starts runs until cancelled; attempts that are being started then are carried through."""
+        """Starts runs until cancelled; launches under way then get a little time to be stored."""
         try:
             while True:
                 await self._wake.wait()
@@ -152,146 +183,156 @@ class Dispatcher:
                     await self._round()
                 except NexusError as error:
                     log.error("dispatch.round-failed", extra={"fields": {"code": error.code, "error": error.message}})
-                    self._later(_RETRY_ENGINE)
+                    self._wake_in(_AGAIN)
+                except Exception:  # a role's loop goes on
+                    self.faults += 1
+                    log.exception("dispatch.round-crashed")
+                    self._wake_in(_AGAIN)
         finally:
-            for timer in self._timers:
-                timer.cancel()
-            if self._tasks:
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._stop()
 
-    def resume(self) -> None:
-        """Takes up work after ``paused`` was set."""
-        self.paused = False
-        self._wake.set()
+    async def _stop(self) -> None:
+        for timer in [self._alarm, *(timer for _, timer in self._delayed.values())]:
+            if timer is not None:
+                timer.cancel()
+        await self._builds.stop()
+        tasks = list(self._launching.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_LAST_LAUNCHES_S)
+            for task in late:  # what the engine took is adopted by the next start
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # ── one round ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _round(self) -> None:
-        if self._overflow and self._room() >= self._limit // 2:
+        if self._overflow and self._window.room >= self._window.limit // 2:
             await self._refill()
-        if self._dry:
-            await self._complete_dry(list(itertools.islice(self._dry.values(), _DRY_BATCH)))
-            self._wake.set()
+        if self._window.has_dry:
+            await self._complete_dry()
         await self._start_some()
-
-    def _room(self) -> int:
-        return self._limit - len(self._window) - len(self._dry)
 
     async def _refill(self) -> None:
         self._missed = False
-        room = self._room()
-        known = [*self._window, *self._dry, *self._kin, *self._busy]
+        room = self._window.room
+        known = [*self._window.ids(), *self._delayed, *self._launching]
         found = await self._store.waiting(self._clock.now(), limit=room, exclude=known)
-        merged = {**self._window, **{run.id: run for run in found if not run.dry_run and run.id not in self._busy}}
-        self._window = {run_id: merged[run_id] for run_id in sorted(merged)}  # ids are in order of arrival
-        self._dry.update((run.id, run) for run in found if run.dry_run)
+        new = [run for run in found if not self._knows(run.id)]  # some became known while the store was read
+        self._window.merge(new)
         if len(found) < room and not self._missed:
             self._overflow = False
+        elif len(new) < len(found):
+            self._wake.set()
 
-    async def _complete_dry(self, runs: list[Run]) -> None:
-        for run in runs:
-            del self._dry[run.id]
+    async def _complete_dry(self) -> None:
+        runs = self._window.take_dry(_DRY_BATCH)
         now = self._clock.now()
         outcomes = await asyncio.gather(
             *(self._store.change(run.id, lambda each: lifecycle.dry_completed(each, now)) for run in runs),
             return_exceptions=True,
         )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):  # a full disk, for instance: they are in the store and come again
-                self._overflow = True
-                raise outcome
+        failed = [(run, outcome) for run, outcome in zip(runs, outcomes, strict=True) if isinstance(outcome, BaseException)]
+        if failed:  # a full disk, for instance
+            self._window.merge(run for run, _ in failed)
+            log.error("dispatch.dry-runs-failed", extra={"fields": {"runs": len(failed), "error": str(failed[0][1])}})
+            self._wake_in(_AGAIN)
+        elif self._window.has_dry:
+            self._wake.set()
 
     async def _start_some(self) -> None:
-        """Plans over the children of started runs and as many of the oldest others as could start at all."""
+        """Plans over the front of the window and as many of the oldest others as could start at all."""
         claims: list[dispatch.Claim] = []
         runs: list[Run] = []
-        most = len(self._kin) + self._capacity.runs + 1
-        for run in [*self._kin.values(), *self._window.values()]:
-            if len(runs) >= most:
+        held = [held.claim for held in self._held.values()]
+        most = dispatch.free_places(held, self._capacity) + 1
+        others = 0
+        for run in self._window.candidates(most):
+            if others >= most:
                 break
-            try:
-                template = await self._algorithms.at(run.algorithm, run.template_revision)
-            except UnknownAlgorithm as error:
-                await self._fail(run, "Its template is not kept any more.", error.message)
+            if run.id in self._held or run.id in self._launching:
                 continue
-            if self._is_built(template):
-                claims.append(launching.claim_of(run, merge(template, run.overrides)))
+            claim = await self._claim(run)
+            if claim is not None:
+                claims.append(claim)
                 runs.append(run)
-        plan = dispatch.plan(claims, self._claims.values(), self._capacity, self._pace, self._clock.monotonic())
+                others += not self._window.is_front(run.id)
+        held = [held.claim for held in self._held.values()]
+        plan = dispatch.plan(claims, held, self._capacity, self._pace, self._clock.monotonic())
         self._pace = plan.pace
         for index in plan.start:
             self._begin(runs[index], claims[index])
         if plan.wait_s is not None:
-            self._later(timedelta(seconds=plan.wait_s))
-
-    def _is_built(self, template: Template) -> bool:
-        """Whether the template's local environment is there; if not, sees to it that it is being built."""
-        if not template.trusted or not template.local:
-            return True
-        key = frozenset(template.local.items())
-        if key in self._prepared:
-            return True
-        if key not in self._building:
-            self._building.add(key)
-            self._spawn(self._build(template, key), f"build {template.name}")
-        return False
-
-    async def _build(self, template: Template, key: Local) -> None:
-        try:
-            await self._engine.prepare(template.local)
-            self._prepared.add(key)
-        except LaunchFailed as failure:
-            log.error("environment.failed", extra={"fields": {"algorithm": template.name, "cause": failure.cause}})
-            for run in [*self._kin.values(), *self._window.values()]:
-                if run.algorithm == template.name and run.template_revision == template.revision:
-                    await self._fail(run, failure.cause, failure.details)
-        finally:
-            self._building.discard(key)
+            self._wake_in(timedelta(seconds=plan.wait_s))
+        if plan.start and self._overflow:
             self._wake.set()
 
-    def _begin(self, run: Run, claim: dispatch.Claim) -> None:
-        self._window.pop(run.id, None)
-        self._kin.pop(run.id, None)
-        self._busy.add(run.id)
-        self._claims[run.id] = claim
-        self._spawn(self._launch(run), f"launch {run.id}")
+    async def _claim(self, run: Run) -> dispatch.Claim | None:
+        """What the run would hold; None when it cannot be started now, or at all."""
+        try:
+            template = await self._algorithms.at(run.algorithm, run.template_revision)
+            claim = launching.claim_of(run, merge(template, run.overrides))
+        except InvalidInput as error:
+            await self._fail(run, NOT_LAUNCHED, error.message)
+            return None
+        if self._builds.ready(template, failed=self._fail_all):
+            return claim
+        return None
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _begin(self, run: Run, claim: dispatch.Claim) -> None:
+        self._window.discard(run.id)
+        self._held[run.id] = _Held(run.attempt + 1, claim)
+        self._launching[run.id] = asyncio.create_task(self._launch(run), name=f"launch {run.id}")
 
     # ── one launch ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _launch(self, run: Run) -> None:
-        """Starts one attempt. Whatever goes wrong, the claim is released and the run ends or waits again."""
+        """Starts one attempt. Whatever goes wrong, what it holds is released and the run ends or waits again."""
         try:
-            await self._launch_or_raise(run)
+            if await self._launch_or_raise(run):
+                self._tries.pop(run.id, None)
+                return
+            self.release(run.id, run.attempt + 1)
         except LaunchFailed as failure:
-            self.release(run.id)
+            self.release(run.id, run.attempt + 1)
             if failure.permanent:
                 await self._fail(run, failure.cause, failure.details)
             else:
-                self._come_back()
+                self._put_off(run, failure.cause)
+        except InvalidInput as error:  # its workgroup was removed, for instance: no later try would fare better
+            self.release(run.id, run.attempt + 1)
+            await self._fail(run, NOT_LAUNCHED, error.message)
         except NexusError as error:
-            self.release(run.id)
-            log.error("dispatch.launch-failed", extra={"fields": {"run": run.id, "code": error.code, "error": error.message}})
-            self._come_back()
+            self.release(run.id, run.attempt + 1)
+            self._put_off(run, error.message)
+        except Exception:  # a role's loop goes on
+            self.faults += 1
+            log.exception("dispatch.launch-crashed", extra={"fields": {"run": run.id}})
+            self.release(run.id, run.attempt + 1)
+            self._put_off(run, "an error nobody foresaw")
         finally:
-            self._busy.discard(run.id)
+            self._launching.pop(run.id, None)
+            self._wake.set()
 
-    async def _launch_or_raise(self, run: Run) -> None:
+    async def _launch_or_raise(self, run: Run) -> bool:
+        """Whether the attempt was started; False when the run no longer wants it."""
+        current = await self._store.find(run.id)
+        if current is None or not current.waiting or current.attempt != run.attempt:
+            return False
         now = self._clock.now()
         template = await self._algorithms.at(run.algorithm, run.template_revision)
         configuration = merge(template, run.overrides)
         end = diagnosis.overdue(run, configuration, now)
         if end is not None:
-            self.release(run.id)
             await self._store.change(run.id, lambda each: lifecycle.ended(each, end.stage, end.cause, end.details, now))
-            return
-        workgroup = self._algorithms.workgroup_of(configuration)
+            return False
         launch = launching.launch_of(
-            run, template, configuration, workgroup, addresses=self._addresses(), signer=self._signer, now=now
+            run,
+            template,
+            configuration,
+            self._algorithms.workgroup_of(configuration),
+            addresses=self._addresses(),
+            signer=self._signer,
+            now=now,
         )
         self._make_folder(run.id)
         self._on_step("dispatch.before-create")
@@ -300,28 +341,82 @@ class Dispatcher:
         at = self._clock.now()
         change = await self._store.change(run.id, lambda each: lifecycle.started(each, uid, launch.attempt, at))
         self._on_step("dispatch.after-store")
-        if change.after.stage.final:
+        if lifecycle.outstays(change.after, at):  # cancelled meanwhile
             await self._engine.cancel(run.id, launch.attempt)
+        elif launch.attempt > 1:
+            await self._take_children(run.id)
+        return True
 
     async def _fail(self, run: Run, cause: str, details: str) -> None:
         now = self._clock.now()
-        await self._store.change(run.id, lambda each: lifecycle.ended(each, Stage.SCHEDULING_FAILED, cause, details, now))
+        try:
+            await self._store.change(run.id, lambda each: lifecycle.ended(each, Stage.SCHEDULING_FAILED, cause, details, now))
+        except NexusError as error:
+            self._put_off(run, error.message)
+        else:
+            self._drop(run.id)
+
+    async def _fail_all(self, template: Template, failure: LaunchFailed) -> None:
+        for run in self._window.runs():
+            if run.algorithm == template.name and run.template_revision == template.revision:
+                await self._fail(run, failure.cause, failure.details)
+
+    async def _take_children(self, parent_id: str) -> None:
+        """Brings the waiting children of a started run to the front."""
+        async for child in every(self._store, Filter(parent_id=parent_id)):
+            if child.stage is Stage.BUFFERED and not child.dry_run and not self._is_under_way(child.id):
+                self._window.add_front(child)
+
+    # ── what is where ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_under_way(self, run_id: str) -> bool:
+        return run_id in self._held or run_id in self._launching or run_id in self._delayed
+
+    def _knows(self, run_id: str) -> bool:
+        return run_id in self._window or self._is_under_way(run_id)
+
+    def _drop(self, run_id: str) -> None:
+        """The run wants no start any more."""
+        self._window.discard(run_id)
+        _, timer = self._delayed.pop(run_id, (None, None))
+        if timer is not None:
+            timer.cancel()
 
     # ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _come_back(self) -> None:
-        """The run still waits in the store: look there again soon."""
-        self._overflow = True
-        self._later(_RETRY_ENGINE)
+    def _put_off(self, run: Run, cause: str) -> None:
+        """The run could not be started now: it is tried again, after ever longer pauses."""
+        tries = self._tries[run.id] = self._tries.get(run.id, 0) + 1
+        pause = min(_AGAIN * 2 ** min(tries - 1, 10), _AGAIN_AT_MOST)
+        fields = {"run": run.id, "algorithm": run.algorithm, "cause": cause, "again_in_s": pause.total_seconds()}
+        log.warning("dispatch.put-off", extra={"fields": fields})
+        self._delay(run, pause)
 
-    def _at(self, when: datetime) -> None:
-        self._later(max(when - self._clock.now(), timedelta()))
+    def _until_due(self, run: Run) -> timedelta:
+        return max(run.not_before - self._clock.now(), timedelta()) if run.not_before is not None else timedelta()
 
-    def _later(self, pause: timedelta) -> None:
-        def ring() -> None:
-            self._timers.discard(timer)
-            self._overflow = True
-            self._wake.set()
+    def _delay(self, run: Run, pause: timedelta) -> None:
+        """Has the run come to the front of the window after *pause*."""
+        self._drop(run.id)
+        timer = asyncio.get_running_loop().call_later(pause.total_seconds(), self._come_to_front, run)
+        self._delayed[run.id] = run, timer
 
-        timer = asyncio.get_running_loop().call_later(pause.total_seconds() + 0.001, ring)
-        self._timers.add(timer)
+    def _come_to_front(self, run: Run) -> None:
+        del self._delayed[run.id]
+        self._window.add_front(run)
+        self._wake.set()
+
+    def _wake_in(self, pause: timedelta) -> None:
+        """Another round after *pause* at the latest."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + pause.total_seconds() + 0.001
+        if self._alarm is None or at < self._alarm.when():
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = loop.call_at(at, self._rouse)
+
+    def _rouse(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._wake.set()

@@ -6,7 +6,7 @@ may call them more than once for one change (compare-and-set), so they must not 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -19,6 +19,8 @@ MOVES: dict[Stage, frozenset[Stage]] = {
     Stage.RUNNING: FINAL,
     **{stage: frozenset() for stage in FINAL},
 }
+
+LINGER = timedelta(minutes=10)  # an algorithm may tidy up after its report: telemetry, caches
 
 
 def advance(run: Run, to: Stage, now: datetime, **changes: object) -> Run:
@@ -45,8 +47,11 @@ def touch(run: Run, now: datetime, **changes: object) -> Run:
 
 
 def started(run: Run, job_uid: str, attempt: int, now: datetime) -> Run:
-    """The run after the engine confirmed attempt number *attempt*; the same run when it ended meanwhile or this is known."""
-    if run.stage.final or attempt < run.attempt or (attempt == run.attempt and not run.waiting):
+    """The run after the engine confirmed attempt number *attempt*; the same run when it ended meanwhile or this is known.
+
+    Known is also an attempt whose end was stored before its start: the run then waits for the next one.
+    """
+    if run.stage.final or attempt <= run.attempt:
         return run
     changes: dict[str, object] = {
         "waiting": False,
@@ -114,3 +119,9 @@ def uploaded(run: Run, uri: str, now: datetime) -> Run:
     if run.stage.final or run.result_uri == uri:
         return run
     return touch(run, now, result_uri=uri)
+
+
+def outstays(run: Run, now: datetime) -> bool:
+    """Whether an attempt of this run that still lives should not: the run ended by another's word, or it reported long ago."""
+    told = run.stage in (Stage.COMPLETED, Stage.FAILED)
+    return run.stage.final and (not told or now - run.last_modified > LINGER)

@@ -18,6 +18,18 @@ from nexus.runs.results import object_key
 MAX_PAGE = 1_000
 
 
+async def every(store: RunStore, where: Filter) -> AsyncIterator[Run]:
+    """Every run that matches, newest first, however many there are."""
+    before: str | None = None
+    while True:
+        page = await store.page(where, limit=MAX_PAGE, before=before)
+        for run in page:
+            yield run
+        if len(page) < MAX_PAGE:
+            return
+        before = page[-1].id
+
+
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a log. ``complete``: the attempt has ended and this piece reaches the end."""
 
@@ -70,12 +82,7 @@ class Reading:
 
     async def tagged(self, tag: str) -> list[Run]:
         """Every run with this tag, newest first."""
-        runs: list[Run] = []
-        while True:
-            page = await self._store.tagged(tag, limit=MAX_PAGE, before=runs[-1].id if runs else None)
-            runs += page
-            if len(page) < MAX_PAGE:
-                return runs
+        return [run async for run in every(self._store, Filter(tag=tag))]
 
     async def page(self, where: Filter, *, limit: int = 100, before: str | None = None) -> tuple[list[Run], str | None]:
         """Runs newest first, and the cursor of the next page (None at the end)."""
@@ -86,12 +93,8 @@ class Reading:
 
     async def tree(self, run: Run) -> list[Run]:
         """The whole execution tree the run belongs to, root first, then by id (a parent stands before its children)."""
-        runs: list[Run] = []
-        while True:
-            page = await self._store.page(Filter(root_id=run.root_id), limit=MAX_PAGE, before=runs[-1].id if runs else None)
-            runs += page
-            if len(page) < MAX_PAGE:
-                return sorted(runs, key=lambda each: (each.depth, each.id))
+        runs = [each async for each in every(self._store, Filter(root_id=run.root_id))]
+        return sorted(runs, key=lambda each: (each.depth, each.id))
 
     async def configuration(self, run: Run) -> Configuration:
         """The configuration the run was accepted with."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 import msgspec
 
 from nexus.kernel.clock import Clock
-from nexus.kernel.errors import QueueFull
+from nexus.kernel.errors import NexusError, QueueFull, RunNotFound
 from nexus.runs.algorithms import Algorithms
 from nexus.runs.configuration import merge
 from nexus.runs.model import ParentRef, Payload, Run, Stage
@@ -81,8 +81,11 @@ class Submission:
             self._on_step("accept.before-store")
         try:
             accepted = await self._store.accept(self._draft(request), request.inline, self._tree_limits)
-        except BaseException:
+        except NexusError:
             await self._drop(request)
+            raise
+        except BaseException:  # the caller was cancelled, while the store may go on
+            await self._find_out(request)
             raise
         if self._on_step is not None:
             self._on_step("accept.after-store")
@@ -119,6 +122,17 @@ class Submission:
             idempotency_key=request.idempotency_key,
             fingerprint=request.fingerprint,
         )
+
+    async def _find_out(self, request: Submit) -> None:
+        """Carries a request through whose caller is gone: offers the run when it was stored, else removes its payload."""
+        try:  # a change waits its turn behind the accept
+            change = await self._store.change(request.run_id, lambda run: run)
+        except RunNotFound:
+            await self._drop(request)
+        except NexusError:
+            return  # nobody knows: a payload too many is better than one too few
+        else:
+            self._offer(change.after)
 
     async def _drop(self, request: Submit) -> None:
         if request.payload.object_key is not None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from nexus.kernel.clock import Clock
 from nexus.kernel.errors import NexusError
@@ -14,17 +16,19 @@ from nexus.runs import diagnosis, lifecycle
 from nexus.runs.completion import Completion
 from nexus.runs.diagnosis import BackOff, End, Retry
 from nexus.runs.dispatcher import Dispatcher
-from nexus.runs.model import Exit, ExitKind, Run, Stage
+from nexus.runs.model import Exit, ExitKind, Run
 from nexus.runs.ports import Absent, Alive, Ended, Engine, RunStore
 from nexus.runs.reading import Reading
 
-_LINGER = timedelta(minutes=10)  # an algorithm may tidy up after its report: telemetry, caches
+SWEEP_EVERY = timedelta(minutes=10)
+_FOREGROUND = timedelta(seconds=30)  # how long a cancel may wait for processes to end; existing clients give up after 120 s
+_STRIDE = 16  # steps of a long walk between two turns of the loop: a step reads a file or a row
 
 log = logging.getLogger("nexus.supervisor")
 
 
 class Supervision:
-    """Ends runs for reasons the algorithm did not report, and starts their retries."""
+    """Ends runs for reasons the algorithm did not report, and starts their retries. ``faults`` counts what nobody foresaw."""
 
     def __init__(
         self,
@@ -49,103 +53,177 @@ class Supervision:
         self._every = every
         self._keep_logs = keep_logs
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
+        self._some_end = asyncio.Event()  # a new one after each end
+        self.faults = 0
+
+    # ── what others tell it ──────────────────────────────────────────────────────────────────────────────────────────
 
     def heard(self, ended: Ended) -> None:
         """The engine's listener: an attempt ended."""
         self._ended.put_nowait(ended)
+        self._some_end.set()
+        self._some_end = asyncio.Event()
 
     async def end(self, run: Run) -> None:
-        """Ends what the engine still does for a run that is final in the store."""
-        if run.attempt and not run.waiting:
-            await self._engine.cancel(run.id, run.attempt)
+        """Ends what the engine does, or is about to do, for a run that is final in the store.
+
+        What cannot be ended now is logged, and tried again at each comparison.
+        """
+        try:
+            if run.attempt:
+                await self._engine.cancel(run.id, run.attempt)
+            if self._dispatcher.launching(run.id) is not None:
+                await self._engine.cancel(run.id, run.attempt + 1)
+        except (NexusError, OSError) as error:
+            log.error("supervisor.not-ended", extra={"fields": {"run": run.id, "error": str(error)}})
+
+    async def wait_ended(self, runs: list[Run]) -> None:
+        """Returns when no process of these runs is left, or after a while."""
+        try:
+            async with asyncio.timeout(_FOREGROUND.total_seconds()):
+                for run in runs:
+                    await self._wait_ended(run)
+        except TimeoutError:
+            log.warning("supervisor.cancel-takes-long", extra={"fields": {"runs": len(runs)}})
+
+    async def _wait_ended(self, run: Run) -> None:
+        launch = self._dispatcher.launching(run.id)
+        if launch is not None:
+            await asyncio.wait({launch})
+        for attempt in (run.attempt, run.attempt + 1):
+            heard = self._some_end  # taken before the look, or an end between the two would be missed
+            while attempt and isinstance(await self._engine.status(run.id, attempt), Alive):
+                await heard.wait()
+                heard = self._some_end
+
+    # ── its life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def adopt(self) -> list[Run]:
-        """The runs whose attempts are alive, after comparing store and engine once: called before the dispatcher starts.
-
-        An attempt that was created but not stored as started is stored now; one whose run is final is ended.
+        """The unfinished runs whose attempts are alive, after comparing store and engine once: called before the dispatcher
+        starts. An attempt that was created but not stored as started is stored now.
         """
         alive: list[Run] = []
-        for run_id, attempt in await self._engine.attempts():
+        for number, (run_id, attempt) in enumerate(await self._engine.attempts()):
+            await _breathe(number)
             run = await self._store.find(run_id)
+            if run is None or run.stage.final or attempt < run.attempt:
+                continue  # the first sweep looks after them
             status = await self._engine.status(run_id, attempt)
-            if run is None or isinstance(status, Absent):
-                continue
             if isinstance(status, Ended):
-                if not run.stage.final and attempt >= run.attempt:
-                    await self._handle(status)
-                continue
-            if run.stage.final:
-                if _outstays(run, self._clock.now()):
-                    await self._engine.cancel(run_id, attempt)
-                continue
-            alive.append(await self._note_started(run, status, attempt))
+                await self._handle_safely(status)
+            elif isinstance(status, Alive):
+                alive.append(await self._note_started(run, status, attempt))
         await self.reconcile()
         return alive
 
     async def run(self) -> None:
-        """Handles ends until cancelled; compares store and engine every few seconds."""
+        """Handles ends, compares and sweeps until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
-            group.create_task(self._compare())
+            group.create_task(self._repeat(self._every, self.reconcile, self.end_overdue, self.end_overstayers, self._recount))
+            group.create_task(self._sweep_now_and_then())
 
     async def drain(self) -> None:
         """Handles the ends already heard of; called last, when nothing new can come."""
         while not self._ended.empty():
             await self._handle_safely(self._ended.get_nowait())
 
-    async def reconcile(self) -> None:
-        """One comparison: each RUNNING run must be known to the engine, alive, or its end be handled."""
-        for run in await self._store.running():
-            status = await self._engine.status(run.id, run.attempt)
-            if isinstance(status, Ended):
-                await self._handle(status)
-            elif isinstance(status, Absent):
-                gone = Exit(kind=ExitKind.LOST, ended_at=self._clock.now(), detail="The engine does not know this attempt.")
-                await self._handle(Ended(run_id=run.id, attempt=run.attempt, exit=gone))
-
-    async def sweep(self, now: datetime) -> int:
-        """Forgets logs and exits of runs that ended long ago, ends attempts of runs that are final; how many were forgotten."""
-        forgotten = 0
-        for run_id, attempt in await self._engine.attempts():
-            run = await self._store.find(run_id)
-            status = await self._engine.status(run_id, attempt)
-            if isinstance(status, Alive):
-                if run is None or _outstays(run, now):
-                    await self._engine.cancel(run_id, attempt)
-            elif run is None or (run.stage.final and now - run.last_modified > self._keep_logs):
-                await self._engine.forget(run_id)
-                forgotten += 1
-        return forgotten
-
-    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def _follow(self) -> None:
         while True:
             await self._handle_safely(await self._ended.get())
 
-    async def _compare(self) -> None:
-        rounds = 0
+    async def _repeat(self, every: timedelta, *steps: Callable[[], Awaitable[object]]) -> None:
         while True:
-            await asyncio.sleep(self._every.total_seconds())
-            rounds += 1
-            try:
-                await self.reconcile()
-                if rounds % 12 == 0:
-                    await self.sweep(self._clock.now())
-            except NexusError as error:
-                log.error("supervisor.comparison-failed", extra={"fields": {"code": error.code, "error": error.message}})
+            await asyncio.sleep(every.total_seconds())
+            for step in steps:
+                await self._safely(step)
+
+    async def _sweep_now_and_then(self) -> None:
+        await self._safely(self.sweep)
+        await self._repeat(SWEEP_EVERY, self.sweep)
+
+    async def _recount(self) -> None:
+        await self._dispatcher.recount()
+
+    async def _safely(self, step: Callable[[], Awaitable[object]]) -> None:
+        """A step of a loop that goes on whatever happens: what is left undone is found again."""
+        try:
+            await step()
+        except NexusError as error:
+            log.error("supervisor.step-failed", extra={"fields": {"code": error.code, "error": error.message}})
+        except Exception:  # a role's loop goes on
+            self.faults += 1
+            log.exception("supervisor.step-crashed")
+
+    # ── comparing ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def reconcile(self) -> None:
+        """One comparison: each RUNNING run must be known to the engine, alive, or its end be handled."""
+        for number, run in enumerate(await self._store.running()):
+            await _breathe(number)
+            status = await self._engine.status(run.id, run.attempt)
+            if isinstance(status, Ended):
+                await self._handle_safely(status)
+            elif isinstance(status, Absent):
+                gone = Exit(kind=ExitKind.LOST, ended_at=self._clock.now(), detail="The engine does not know this attempt.")
+                await self._handle_safely(Ended(run_id=run.id, attempt=run.attempt, exit=gone))
+
+    async def end_overdue(self) -> None:
+        """Ends runs whose time ran out while they waited for their next attempt."""
+        for number, run in enumerate(self._dispatcher.between_attempts()):
+            await _breathe(number)
+            now = self._clock.now()
+            end = diagnosis.overdue(run, await self._reading.configuration(run), now)
+            if end is not None:
+                await self._store.change(run.id, partial(_overdue, end=end, now=now))
+
+    async def end_overstayers(self) -> None:
+        """Ends attempts that live on although their run is over, and lets go of what no engine knows any more."""
+        for run_id, attempt in self._dispatcher.held():
+            run = await self._store.find(run_id)
+            if run is None or not run.stage.final:
+                continue
+            if not isinstance(await self._engine.status(run_id, attempt), Alive):
+                if self._dispatcher.launching(run_id) is None:
+                    self._dispatcher.release(run_id, attempt)
+            elif lifecycle.outstays(run, self._clock.now()):
+                await self._engine.cancel(run_id, attempt)
+
+    async def sweep(self) -> int:
+        """Forgets logs and exits of runs that ended long ago, ends attempts nobody wants; how many were forgotten.
+
+        Walks over everything the engine keeps, in small steps.
+        """
+        forgotten: set[str] = set()
+        now = self._clock.now()
+        for number, (run_id, attempt) in enumerate(await self._engine.attempts()):
+            await _breathe(number)
+            run = await self._store.find(run_id)
+            if run_id in forgotten or (run is not None and not run.stage.final):
+                continue
+            if isinstance(await self._engine.status(run_id, attempt), Alive):
+                if run is None or lifecycle.outstays(run, now):
+                    await self._engine.cancel(run_id, attempt)
+            elif run is None or now - run.last_modified > self._keep_logs:
+                await self._engine.forget(run_id)
+                forgotten.add(run_id)
+        return len(forgotten)
+
+    # ── one end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _handle_safely(self, ended: Ended) -> None:
+        """Handles an end; one that could not be stored is found again by a comparison."""
         try:
             await self._handle(ended)
-        except NexusError as error:  # reconciliation finds it again
-            log.error(
-                "supervisor.end-not-stored",
-                extra={"fields": {"run": ended.run_id, "code": error.code, "error": error.message}},
-            )
+        except NexusError as error:
+            fields = {"run": ended.run_id, "code": error.code, "error": error.message}
+            log.error("supervisor.end-not-stored", extra={"fields": fields})
+        except Exception:  # a role's loop goes on
+            self.faults += 1
+            log.exception("supervisor.end-crashed", extra={"fields": {"run": ended.run_id}})
 
     async def _handle(self, ended: Ended) -> None:
-        self._dispatcher.release(ended.run_id)
+        self._dispatcher.release(ended.run_id, ended.attempt)
         await self._completion.settled(ended.run_id)
         run = await self._store.find(ended.run_id)
         if run is None or run.stage.final or ended.attempt < run.attempt:
@@ -168,14 +246,19 @@ class Supervision:
             )
 
     async def _note_started(self, run: Run, status: Alive, attempt: int) -> Run:
-        change = await self._store.change(run.id, lambda each: lifecycle.started(each, status.uid, attempt, status.started_at))
+        try:
+            change = await self._store.change(run.id, lambda each: lifecycle.started(each, status.uid, attempt, status.started_at))
+        except NexusError as error:  # it is started again by its name, and found alive
+            fields = {"run": run.id, "code": error.code, "error": error.message}
+            log.error("supervisor.start-not-stored", extra={"fields": fields})
+            return run
         return change.after
 
 
-def _outstays(run: Run, now: datetime) -> bool:
-    """Whether an attempt that still lives should not: its run ended by another's word, or it reported long ago."""
-    told = run.stage in (Stage.COMPLETED, Stage.FAILED)
-    return run.stage.final and (not told or now - run.last_modified > _LINGER)
+async def _breathe(number: int) -> None:
+    """Gives others a turn, now and then."""
+    if number % _STRIDE == _STRIDE - 1:
+        await asyncio.sleep(0)
 
 
 def _after(run: Run, verdict: End | Retry, now: datetime) -> Run:
@@ -183,3 +266,8 @@ def _after(run: Run, verdict: End | Retry, now: datetime) -> Run:
     if isinstance(verdict, Retry):
         return lifecycle.retrying(run, verdict.not_before, now, counted=verdict.counted)
     return lifecycle.ended(run, verdict.stage, verdict.cause, verdict.details, now)
+
+
+def _overdue(run: Run, end: End, now: datetime) -> Run:
+    """The run ended, unless its next attempt was begun meanwhile: the engine sees to that one's time."""
+    return lifecycle.ended(run, end.stage, end.cause, end.details, now) if run.waiting else run

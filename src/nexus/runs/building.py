@@ -1,0 +1,82 @@
+"""Local environments are built before the runs that need them hold anything of the machine. Used by the dispatcher alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from nexus.runs.ports import Engine, LaunchFailed
+from nexus.runs.templates import Template
+
+log = logging.getLogger("nexus.dispatcher")
+
+_AGAIN = timedelta(seconds=2)
+_AGAIN_AT_MOST = timedelta(minutes=1)
+
+Local = frozenset[tuple[str, str]]  # a template's local annotations, as a key
+Failed = Callable[[Template, LaunchFailed], Awaitable[None]]
+
+
+class Builds:
+    """Builds each environment once at a time. ``done`` is called whenever a build has ended, however it did."""
+
+    def __init__(self, engine: Engine, *, done: Callable[[], None]) -> None:
+        self._engine = engine
+        self._done = done
+        self._prepared: set[Local] = set()
+        self._tasks: dict[Local, asyncio.Task[None]] = {}
+
+    def ready(self, template: Template, *, failed: Failed) -> bool:
+        """Whether what the template needs is there; if not, it is being built now. *failed* hears when it cannot be."""
+        if not template.trusted or not template.local:
+            return True
+        key = frozenset(template.local.items())
+        if key in self._prepared:
+            return True
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.create_task(self._build(template, key, failed), name=f"build {template.name}")
+        return False
+
+    async def stop(self) -> None:
+        """Ends builds under way; they are begun anew when they are wanted."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _build(self, template: Template, key: Local, failed: Failed) -> None:
+        try:
+            await self._until_built(template, key)
+        except LaunchFailed as failure:
+            fields = {"algorithm": template.name, "cause": failure.cause}
+            log.error("environment.failed", extra={"fields": fields})
+            await failed(template, failure)
+        finally:
+            self._tasks.pop(key, None)
+            self._done()
+
+    async def _until_built(self, template: Template, key: Local) -> None:
+        """Returns when it is built. What may pass (an index that does not answer) is tried again, after ever longer pauses.
+
+        Raises LaunchFailed when another try would fail the same way.
+        """
+        pause = _AGAIN
+        while True:
+            try:
+                await self._engine.prepare(template.local)
+            except LaunchFailed as failure:
+                if failure.permanent:
+                    raise
+                cause = failure.cause
+            except Exception:  # a role's loop goes on
+                log.exception("environment.crashed", extra={"fields": {"algorithm": template.name}})
+                cause = "an error nobody foresaw"
+            else:
+                self._prepared.add(key)
+                return
+            fields = {"algorithm": template.name, "cause": cause, "again_in_s": pause.total_seconds()}
+            log.warning("environment.put-off", extra={"fields": fields})
+            await asyncio.sleep(pause.total_seconds())
+            pause = min(pause * 2, _AGAIN_AT_MOST)

@@ -1,0 +1,56 @@
+"""What the service shows of a registry root: the example registry, through the views of ``/algorithm/latest/registry``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from nexus.app.registry import views
+from nexus.kernel.errors import NotARegistry, UnknownName
+
+ROOT = Path(__file__).parents[2] / "examples/registry"
+
+
+@pytest.mark.parametrize("name", ["packages", "models", "owners", "variants", "matrix"])
+def test_each_view_is_plain_data(name: str) -> None:
+    """Every view gives rows that JSON carries as they are."""
+    rows = views(str(ROOT))[name]({})
+    assert rows
+    assert msgspec.json.decode(msgspec.json.encode(rows)) == msgspec.to_builtins(rows)
+
+
+def test_the_example_has_no_findings() -> None:
+    """The findings view of a tree that is right is empty."""
+    assert views(str(ROOT))["findings"]({}) == []
+
+
+def test_one_package_one_variant() -> None:
+    """``name`` and ``variant`` narrow a view to one thing."""
+    shown = views(str(ROOT))
+    assert shown["packages"]({"name": "networkx"})["name"] == "networkx"
+    assert {pin["variant"] for pin in shown["variants"]({"variant": "product"})} == {"product"}
+    assert shown["models"]({"variant": "product"})["supported"]
+
+
+@pytest.mark.parametrize(
+    ("view", "query"), [("packages", {"name": "nothing"}), ("variants", {"variant": "x"}), ("models", {"variant": "x"})]
+)
+def test_an_unknown_name_is_not_found(view: str, query: dict[str, str]) -> None:
+    """What the registry does not have is 404, with what it has as the hint."""
+    with pytest.raises(UnknownName):
+        views(str(ROOT))[view](query)
+
+
+def test_the_audit_names_its_snapshot() -> None:
+    """The verdict can be reproduced: the snapshot's hash and date stand beside it."""
+    summary = views(str(ROOT))["audit"]({})
+    assert len(summary["snapshot"]["id"]) == 64
+    assert summary["snapshot"]["date"].startswith("2024-10-10")
+
+
+def test_a_folder_that_is_no_registry_is_refused_at_the_start(tmp_path: Path) -> None:
+    """The service does not start over a folder that is no registry."""
+    with pytest.raises(NotARegistry):
+        views(str(tmp_path))

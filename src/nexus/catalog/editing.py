@@ -17,7 +17,7 @@ from nexus.catalog.files import Files
 from nexus.catalog.formats import FORMATS, normalise
 from nexus.catalog.snapshot import Model, Package, Snapshot
 from nexus.kernel.documents import Finding, shown
-from nexus.kernel.errors import RegistryEditRefused
+from nexus.kernel.errors import InvalidInput, RegistryEditRefused, UnknownName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,14 +293,14 @@ def _same(one: str, other: str) -> bool:
 def _package(registry: Snapshot, name: str) -> Package:
     package = registry.package(name)
     if package is None:
-        raise RegistryEditRefused(f"the registry has no package {shown(name)}", hint="`nexus list packages` shows them")
+        raise UnknownName(f"the registry has no package {shown(name)}", hint="`nexus list packages` shows them")
     return package
 
 
 def _model(registry: Snapshot, name: str) -> tuple[Package, Model]:
     found = registry.model(name)
     if found is None:
-        raise RegistryEditRefused(f"the registry has no model {shown(name)}", hint="`nexus list models` shows them")
+        raise UnknownName(f"the registry has no model {shown(name)}", hint="`nexus list models` shows them")
     return found
 
 
@@ -319,4 +319,4 @@ def _check_words(words: Sequence[tuple[str, str]]) -> None:
     for word, refuse_word in refusals:
         reason = refuse_word(word)
         if reason:
-            raise RegistryEditRefused(f"{shown(word)} cannot be used: {reason}", hint="nothing was written")
+            raise InvalidInput(f"{shown(word)} cannot be used: {reason}", hint="nothing was written")

@@ -113,10 +113,10 @@ def _refuse_package(found: Snapshot) -> Callable[[str], str]:
 def _check_requirement(name: str, requirement: str) -> None:
     from nexus.catalog import formats
     from nexus.kernel.documents import shown
-    from nexus.kernel.errors import RegistryEditRefused
+    from nexus.kernel.errors import InvalidInput
 
     reason = formats.refuse_requirement(name + requirement) if requirement else ""
     if reason:
-        raise RegistryEditRefused(
+        raise InvalidInput(
             f"{shown(name + requirement)} cannot be used: {reason}", hint="give for example `--requirement '>=1.2'`"
         )

@@ -20,6 +20,7 @@ _MAX_ALIASES = 64
 _MAX_EXPANDED = 100_000  # nodes of a document once its aliases are written out
 _LONGEST_SHOWN = 80
 _SHALLOW_CHARACTERS = 2000
+_MANY_BRACKETS = 500
 _POSITION = re.compile(r"line (\d+),? column (\d+)")
 _DUPLICATE = re.compile(r"duplicate entry with key (.+?)(?: at line|$)", re.DOTALL)
 _TAB = re.compile(r"^[ ]*\t", re.MULTILINE)
@@ -156,6 +157,8 @@ def load_all(text: str, file: str = "") -> list[Any]:
     """Every document of *text*. Raises DocumentError."""
     from ryaml import _ryaml as ryaml
 
+    if text.count("[") + text.count("{") > _MANY_BRACKETS:
+        _refuse_deep(text, file)  # the fast reader's time grows with the square of the depth of brackets
     _refuse_exploding(text, file)
     try:
         documents: list[Any] = ryaml.loads_all(text) or []
@@ -208,13 +211,33 @@ def _compose(text: str) -> list[Any]:
     """
     import yaml
 
-    if len(text) > _SHALLOW_CHARACTERS:
-        depth = 0
-        for event in yaml.parse(text, Loader=_loader()):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > 2 * MAX_DEPTH:
-                raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=event.start_mark)  # type: ignore[arg-type]
+    mark = _deep_mark(text) if len(text) > _SHALLOW_CHARACTERS else None
+    if mark is not None:
+        raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=mark)
     return [node for node in yaml.compose_all(text, Loader=_loader()) if node is not None]
+
+
+def _deep_mark(text: str) -> Any:
+    """Where the text is nested deeper than twice what is allowed; None when it is not. Raises yaml.YAMLError."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=_loader()):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 2 * MAX_DEPTH:
+            return event.start_mark
+    return None
+
+
+def _refuse_deep(text: str, file: str) -> None:
+    import yaml
+
+    try:
+        mark = _deep_mark(text)
+    except yaml.YAMLError:
+        return  # the reader proper reports the syntax; what comes before this place is not deep
+    if mark is not None:
+        raise DocumentError(replace(_too_deep(file), line=mark.line + 1, column=mark.column + 1))
 
 
 def _child(node: Any, step: str | int) -> tuple[Any, Any]:

@@ -69,6 +69,7 @@ class Uv:
     binary: str = ""
     environ: Mapping[str, str] | None = None
     offline: bool = False
+    build: bool = False  # for locks; a Problem says it for itself
 
     def resolve(self, problem: Problem) -> Resolution | Unsatisfiable:
         """Pins for every platform and Python from ``problem.python`` on, or the proof that there are none."""
@@ -128,7 +129,7 @@ class Uv:
     def is_fresh(self, root: str) -> str:
         """Why the registry's `uv.lock` does not answer its declaration; empty when it does."""
         with _copy(Path(root)) as folder:
-            answer = self._run(["lock", "--check", *_interpreter(folder)], folder)
+            answer = self._run(["lock", "--check", *self._building(), *_interpreter(folder)], folder)
         if answer.code == 0:
             return ""
         if _is_outage(answer.err) or not any(words in answer.err for words in (_STALE, _NO_SOLUTION)):
@@ -139,7 +140,7 @@ class Uv:
         """The text of a renewed `uv.lock`; *upgrade* None renews every package."""
         chosen = ["--upgrade"] if upgrade is None else [part for name in upgrade for part in ("--upgrade-package", name)]
         with _copy(Path(root)) as folder:
-            answer = self._run(["lock", *_interpreter(folder), *chosen], folder)
+            answer = self._run(["lock", *self._building(), *_interpreter(folder), *chosen], folder)
             if answer.code:
                 return self._no_solution(answer, "lock")
             return (folder / "uv.lock").read_text()
@@ -162,6 +163,9 @@ class Uv:
                 f"uv wrote something this version cannot read: {read.findings[0].message}", hint="use the uv this was tested with"
             )
         return tuple(replace(pin, line_number=0) for pin in read.pins)
+
+    def _building(self) -> list[str]:
+        return [] if self.build else ["--no-build"]
 
     def _newer(self, date: str) -> list[str]:
         return ["--exclude-newer", date] if date else []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,31 @@ if TYPE_CHECKING:
     from nexus.variants.model import Declaration, Variant
     from nexus.variants.resolution import Committed, Plan
 
-_TIME_LIMIT = click.option(
-    "--time-limit", type=click.FloatRange(1, 3600), default=120.0, show_default=True, help="Seconds for one call of uv."
-)
-_OFFLINE = click.option("--offline", is_flag=True, help="Use only what uv's cache holds.")
 _ROOT = click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """How the resolver is asked."""
+
+    time_limit: float
+    offline: bool
+    build: bool
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of everything that asks the resolver, as its argument ``how``."""
+
+    @click.option(
+        "--time-limit", type=click.FloatRange(1, 3600), default=120.0, show_default=True, help="Seconds for a call of uv."
+    )
+    @click.option("--offline", is_flag=True, help="Use only what uv's cache holds.")
+    @click.option("--build", is_flag=True, help="Source archives may be built, which runs their code.")
+    @functools.wraps(command)
+    def run(*, time_limit: float, offline: bool, build: bool, **rest: Any) -> None:
+        command(how=Asking(time_limit=time_limit, offline=offline, build=build), **rest)
+
+    return run
 
 
 class _Group(click.Group):
@@ -62,15 +84,13 @@ class Registry:
 @click.option("--upgrade", is_flag=False, flag_value="*", multiple=True, metavar="[PACKAGE]", help="Renew this package, or all.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @_ROOT
-@_TIME_LIMIT
-@_OFFLINE
+@asking
 def resolve(
     names: tuple[str, ...],
     upgrade: tuple[str, ...],
     dry_run: bool,
     root: Path | None,
-    time_limit: float,
-    offline: bool,
+    how: Asking,
 ) -> None:
     """Write requirements-VARIANT.txt for each variant: every package pinned with its hashes.
 
@@ -83,8 +103,8 @@ def resolve(
     from nexus.variants.ports import Resolution, Unsatisfiable
 
     names, renewed = _sort_upgrade(names, upgrade)
-    registry = load(names, root, usable=True)
-    uv, place = uv_of(time_limit, offline), str(registry.root.resolve())
+    registry = load(names, root, usable=True, build=how.build)
+    uv, place = uv_of(how, registry.declaration), str(registry.root.resolve())
     output.note(f"resolving {', '.join(variant.name for variant in registry.chosen)} …")
     lock: str | None = None
     if registry.committed.locked:
@@ -110,10 +130,9 @@ def resolve(
 @variants.command()
 @click.argument("names", metavar="[VARIANT]... [ROOT]", nargs=-1)
 @_ROOT
-@_TIME_LIMIT
-@_OFFLINE
+@asking
 @output.output_option("table", "json", "yaml", "csv")
-def check(names: tuple[str, ...], root: Path | None, time_limit: float, offline: bool, fmt: str) -> None:
+def check(names: tuple[str, ...], root: Path | None, how: Asking, fmt: str) -> None:
     """Check that committed pins are fresh and install, and that every package stands where it may.
 
     Exit 0 when nothing is wrong, 1 when there are errors (or something could not be checked).
@@ -122,8 +141,8 @@ def check(names: tuple[str, ...], root: Path | None, time_limit: float, offline:
     """
     from nexus.variants import checks
 
-    registry = load(names, root)
-    uv = uv_of(time_limit, offline)
+    registry = load(names, root, build=how.build)
+    uv = uv_of(how, registry.declaration)
     tools = checks.Tools(resolver=uv, locker=uv, metadata=index_of(registry.declaration))
     findings = checks.check(
         registry.declaration, registry.chosen, registry.committed, tools, root=str(registry.root.resolve()),
@@ -239,8 +258,11 @@ def _sort_upgrade(names: tuple[str, ...], upgrade: tuple[str, ...]) -> tuple[tup
     return names, None if everything else tuple(packages)
 
 
-def load(names: Sequence[str], root: Path | None, *, usable: bool = False) -> Registry:
-    """The registry, its declaration and pins. Findings are printed; with *usable*, errors among them end the command."""
+def load(names: Sequence[str], root: Path | None, *, usable: bool = False, build: bool = False) -> Registry:
+    """The registry, its declaration and pins. With *usable*, errors of the declaration are printed and end the command.
+
+    *build* allows what `build = true` in `[tool.nexus]` allows.
+    """
     from nexus.adapters import history
     from nexus.kernel.errors import InvalidInput
     from nexus.variants import resolution
@@ -253,6 +275,8 @@ def load(names: Sequence[str], root: Path | None, *, usable: bool = False) -> Re
         places = []
     place = _place(Path(places[0]) if places else root)
     declaration, committed = _read(history.read_texts(place, _paths()))
+    if build:
+        declaration = replace(declaration, rules=replace(declaration.rules, build=True))
     if usable and not declaration.usable:
         for finding in declaration.findings:
             output.note(finding.text())
@@ -303,10 +327,10 @@ def members_of(root: Path) -> frozenset[str] | None:
     return names or None
 
 
-def uv_of(time_limit: float, offline: bool) -> Uv:
+def uv_of(how: Asking, declaration: Declaration) -> Uv:
     from nexus.adapters.uv import Uv
 
-    return Uv(time_limit_s=time_limit, offline=offline)
+    return Uv(time_limit_s=how.time_limit, offline=how.offline, build=declaration.rules.build)
 
 
 def index_of(declaration: Declaration) -> Any:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
 @click.option("--budget", type=click.FloatRange(1, 3600), default=90.0, show_default=True, help="Seconds for all questions.")
 @click.option("--svg", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of the chains.")
-@click.option("--offline", is_flag=True, help="Use only what uv's cache holds.")
+@variants.asking
 @output.output_option("text", "json", "yaml")
 def explain(
-    names: tuple[str, ...], root: Path | None, budget: float, picture: Path | None, offline: bool, fmt: str
+    names: tuple[str, ...], root: Path | None, budget: float, picture: Path | None, how: variants.Asking, fmt: str
 ) -> None:  # fmt: skip
     """Find the smallest set of requirements that conflict, and try solutions for real.
 
@@ -35,12 +35,12 @@ def explain(
     from nexus.kernel.clock import SystemClock
     from nexus.variants import conflicts, explanation
 
-    registry = variants.load(names, root, usable=True)
+    registry = variants.load(names, root, usable=True, build=how.build)
     known = conflicts.Registry(
         declaration=registry.declaration, committed=registry.committed, root=str(registry.root.resolve()),
         members=variants.members_of(registry.root), answerable=answerable(registry.root),
     )  # fmt: skip
-    uv, git = variants.uv_of(budget, offline), history.GitHistory(registry.root)
+    uv, git = variants.uv_of(how, registry.declaration), history.GitHistory(registry.root)
     index = variants.index_of(registry.declaration)
     found = []
     for variant in registry.chosen:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.version import InvalidVersion, Version
 
 from nexus.variants.model import Asked
 from nexus.variants.pins import Pin
+from nexus.variants.pins import compare as compare_pins
 
 MAX_CHAINS = 1000
 _MAX_STEPS = 50_000  # of one search; a graph of 500 packages has more simple paths than anyone reads
@@ -87,7 +88,7 @@ def compare(
 ) -> tuple[Change, ...]:
     """What changed, by package, each with the packages or requirements that caused it."""
     old, new = _by_name(before), _by_name(after)
-    changed = {name for name in old.keys() | new.keys() if _lines(old.get(name, ())) != _lines(new.get(name, ()))}
+    changed = {name for name in old.keys() | new.keys() if _differ(old.get(name, ()), new.get(name, ()))}
     causes = _Causes(changed, parents(before), parents(after), _texts(asked_before), _texts(asked_after))
     return tuple(
         Change(package=name, kind=_kind(old.get(name, ()), new.get(name, ())), before=_shown(old.get(name, ())),
@@ -139,8 +140,9 @@ def _by_name(pins: Iterable[Pin]) -> dict[str, tuple[Pin, ...]]:
     return found
 
 
-def _lines(pins: Sequence[Pin]) -> frozenset[str]:
-    return frozenset(pin.line() for pin in pins)
+def _differ(before: Sequence[Pin], after: Sequence[Pin]) -> bool:
+    """Whether versions, sources or conditions differ; files of the same version do not count."""
+    return bool(compare_pins([replace(pin, hashes=()) for pin in after], [replace(pin, hashes=()) for pin in before]))
 
 
 def _shown(pins: Sequence[Pin]) -> str:

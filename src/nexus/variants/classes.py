@@ -117,25 +117,16 @@ def _wrong(asked: Asked, standing: Standing, variant: str, engine: str) -> list[
             return [_finding("NX-V10", asked, message, f"remove `{asked.text}` from `{variant}`; keep it in `ecosystem`")]
         if standing.kind is PackageClass.AGNOSTIC and not enabled:
             message = f"{what} asks for `{engine}` only with an extra, and `{variant}` names none"
-            return [_finding("NX-V11", asked, message, f"write `{_with_extra(asked, standing.extras[0])}`")]
+            return [_finding("NX-V11", asked, message, f"write `{asked.rewritten(extras={*asked.extras, standing.extras[0]})}`")]
         return []
     if standing.kind is PackageClass.DEPENDENT:
         message = f"{what} always needs `{engine}` (engine-dependent), which `{variant}` must not contain"
         return [_finding("NX-V12", asked, message, f"move `{asked.text}` to `candidate` or `product`")]
     if enabled:
         message = f"{what} brings `{engine}` with the extra `{enabled[0]}`, which `{variant}` must not contain"
-        return [_finding("NX-V12", asked, message, f"write `{_without_extras(asked, set(enabled))}`")]
+        return [_finding("NX-V12", asked, message, f"write `{asked.rewritten(extras=asked.extras - set(enabled))}`")]
     return []
 
 
 def _finding(code: str, asked: Asked, message: str, hint: str) -> Finding:
     return Finding(code=code, file=FILE, line=asked.line, column=asked.column, message=message, hint=hint)
-
-
-def _with_extra(asked: Asked, extra: str) -> str:
-    return f"{asked.name}[{','.join(sorted({*asked.extras, extra}))}]{asked.specifier}"
-
-
-def _without_extras(asked: Asked, gone: set[str]) -> str:
-    left = ",".join(sorted(asked.extras - gone))
-    return f"{asked.name}[{left}]{asked.specifier}" if left else f"{asked.name}{asked.specifier}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,17 @@ class Asked:
     extras: frozenset[str] = frozenset()
     specifier: str = ""
     url: str = ""
+    marker: str = ""
     line: int = 0
     column: int = 0
+
+    def rewritten(self, *, specifier: str | None = None, extras: Iterable[str] | None = None) -> str:
+        """The requirement with another specifier or other extras, and its marker as it was."""
+        kept = sorted(self.extras if extras is None else extras)
+        named = f"{self.name}[{','.join(kept)}]" if kept else self.name
+        bounds = self.specifier if specifier is None else specifier
+        ordered = ",".join(sorted(bounds.split(","), reverse=True)) if bounds else ""
+        return f"{named}{ordered}" + (f" ; {self.marker}" if self.marker else "")
 
     @property
     def pinned(self) -> str:
@@ -195,7 +204,8 @@ class _Reader:
             return None
         extras = frozenset(canonicalize_name(extra) for extra in requirement.extras)
         specifier, name = str(requirement.specifier), canonicalize_name(requirement.name)
-        return Asked(text=entry, name=name, extras=extras, specifier=specifier, url=url, line=line, column=column)
+        marker = str(requirement.marker or "")
+        return Asked(text=entry, name=name, extras=extras, specifier=specifier, url=url, marker=marker, line=line, column=column)
 
     def _requires_python(self) -> str:
         value = self.project.get("requires-python", "")
@@ -237,6 +247,8 @@ class _Reader:
         if newer and not _DATE.fullmatch(newer) and "exclude-newer" in settings:
             self._setting("exclude-newer", newer, "write a date such as `2026-11-01`")
             newer = ""
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", newer):
+            newer += "T00:00:00Z"  # a bare date is a local one to uv, and pins must not depend on where they are made
         build = settings.get("build", False)
         if not isinstance(build, bool):
             self._setting("build", build, "write `true` or `false`")

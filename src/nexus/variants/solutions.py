@@ -140,25 +140,22 @@ def _try(declaration: Declaration, solution: Solution, solver: Solver, committed
 
 def _settled(solution: Solution, found: str) -> Solution:
     """The edit as it should be written now that the version is known: a freed pin pins it, a freed lower bound starts at it."""
-
-    def settle(edit: Edit) -> Edit:
-        if not found or not edit.before or not edit.after:
-            return edit
-        if "==" in edit.before:
-            return replace(edit, after=f"{edit.after}=={found}")
-        started = any(mark in edit.before for mark in (">", "~="))
-        return replace(edit, after=_bounded(edit.after, found)) if started and ">" not in edit.after else edit
-
-    return replace(solution, edits=tuple(settle(edit) for edit in solution.edits))
+    if not found:
+        return solution
+    return replace(solution, edits=tuple(_settle(edit, found) if edit.before and edit.after else edit for edit in solution.edits))
 
 
-def _bounded(text: str, version: str) -> str:
-    """``name<4`` and 3.1 → ``name>=3.1,<4``."""
-    requirement = Requirement(text)
-    requirement.specifier &= SpecifierSet(f">={version}")
-    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-    bounds = ",".join(sorted((str(bound) for bound in requirement.specifier), reverse=True))
-    return f"{requirement.name}{extras}{bounds}"
+def _settle(edit: Edit, found: str) -> Edit:
+    before, after = Requirement(edit.before), Requirement(edit.after)
+    gone = {bound.operator for bound in before.specifier} - {bound.operator for bound in after.specifier}
+    operator = "==" if "==" in gone else ">=" if gone & {">", ">=", "~="} else ""
+    if not operator or ">" in str(after.specifier):
+        return edit
+    asked = Asked(
+        text=edit.after, name=after.name, extras=frozenset(after.extras), marker=str(after.marker or ""),
+        specifier=str(after.specifier & SpecifierSet(f"{operator}{found}")),
+    )  # fmt: skip
+    return replace(edit, after=asked.rewritten())
 
 
 def _version(pins: Iterable[Pin], package: str) -> str:
@@ -183,13 +180,13 @@ def _relaxed(declaration: Declaration, variant: Variant, asked: Asked) -> Iterat
             left += [Specifier(f">={bound.version}") for bound in bounds if bound.operator == "~="]
         if len(left) == len(bounds) and set(left) == set(bounds):
             continue
-        after = _written(asked, ",".join(sorted(str(bound) for bound in left)))
+        after = asked.rewritten(specifier=",".join(str(bound) for bound in left))
         yield _replaced(declaration, variant, asked, after, Kind.RELAX, f"drop the {word} bound of `{asked.text}`: `{after}`")
 
 
 def _any_version(declaration: Declaration, variant: Variant, asked: Asked) -> Iterator[Solution]:
     if asked.specifier:
-        after = _written(asked, "")
+        after = asked.rewritten(specifier="")
         yield _replaced(declaration, variant, asked, after, Kind.VERSION, f"take another version of `{asked.name}`")
 
 
@@ -244,7 +241,7 @@ def _placed(asked: Asked, name: str, standing: Standing | None, engine: str) -> 
     if standing.kind is not PackageClass.AGNOSTIC:
         return "", asked.text
     extras = (asked.extras | {standing.extras[0]}) if with_engine else asked.extras - set(standing.extras)
-    return "", _written(replace(asked, extras=frozenset(extras)), asked.specifier)
+    return "", asked.rewritten(extras=extras)
 
 
 def _overridden(variant: Variant, conflict: Conflict) -> Iterator[Solution]:
@@ -278,8 +275,3 @@ def _others_demand(conflict: Conflict, side: Side) -> str:
 
 def _without(variant: Variant, asked: Asked) -> tuple[str, ...]:
     return tuple(one.text for one in variant.requirements if one != asked)
-
-
-def _written(asked: Asked, specifier: str) -> str:
-    extras = f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
-    return f"{asked.name}{extras}{specifier}"

@@ -152,6 +152,13 @@ def test_a_lower_bound_that_goes_starts_at_the_version_found() -> None:
     assert by_text["left<2"] == ("left", Outcome.WORKS)
 
 
+def test_an_edit_keeps_extras_and_markers() -> None:
+    """What a solution proposes to write is the requirement as it was, with another bound."""
+    text = TEXT.replace('"left==1.0"', "\"left[fast]==1.0 ; python_version < '4'\"")
+    freed = [one for one in tried(text) if one.solution.kind is Kind.VERSION]
+    assert freed[0].solution.edits[0].after == 'left[fast]==2.0 ; python_version < "4"'
+
+
 def test_the_engine_of_product_is_not_negotiable() -> None:
     """A solution that leaves the product's pin, or product without the engine, is refused and not tried."""
     text = TEXT.replace("ecosystem", "product").replace("left==1.0", "vllm==1.0")

@@ -30,7 +30,7 @@ def test_one_package_one_variant() -> None:
     """``name`` and ``variant`` narrow a view to one thing."""
     shown = views(str(ROOT))
     assert shown["packages"]({"name": "networkx"})["name"] == "networkx"
-    assert "jinja2" in {pin["name"] for pin in shown["variants"]({"variant": "product"})}
+    assert "jinja2" in {pin["package"] for pin in shown["variants"]({"variant": "product"})}
     assert shown["models"]({"variant": "product"})["supported"]
 
 

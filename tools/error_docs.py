@@ -9,11 +9,7 @@ from nexus.kernel import errors
 
 def leaves() -> list[type[errors.NexusError]]:
     """Every error of the tree with a code, by code."""
-    found = [
-        each
-        for _, each in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(each, errors.NexusError) and each.code
-    ]
+    found = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.NexusError) and each.code]
     return sorted(found, key=lambda each: each.code)
 
 

@@ -105,7 +105,7 @@ class Dispatcher:
         """A run was changed in the store."""
         before, after = change.before, change.after
         self._waiting += after.waiting - before.waiting
-        if after.waiting and not before.waiting:
+        if after.waiting and (not before.waiting or after.attempt > before.attempt):  # start and end may come in one change
             self._delay(after, self._until_due(after))
         elif before.waiting and not after.waiting:
             self._drop(after.id)

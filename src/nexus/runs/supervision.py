@@ -112,7 +112,9 @@ class Supervision:
             if isinstance(status, Ended):
                 await self._handle_safely(status)
             elif isinstance(status, Alive):
-                alive.append(await self._note_started(run, status, attempt))
+                noted = await self._note_started(run, status, attempt)
+                if noted is not None:
+                    alive.append(noted)
         await self.reconcile()
         return alive
 
@@ -245,13 +247,14 @@ class Supervision:
                 extra={"fields": {"run": run.id, "attempt": ended.attempt, "exit": ended.exit.kind, "stage": change.after.stage}},
             )
 
-    async def _note_started(self, run: Run, status: Alive, attempt: int) -> Run:
+    async def _note_started(self, run: Run, status: Alive, attempt: int) -> Run | None:
+        """The run as started; None when that could not be stored: the dispatcher then asks for the same attempt again."""
         try:
             change = await self._store.change(run.id, lambda each: lifecycle.started(each, status.uid, attempt, status.started_at))
-        except NexusError as error:  # it is started again by its name, and found alive
+        except NexusError as error:
             fields = {"run": run.id, "code": error.code, "error": error.message}
             log.error("supervisor.start-not-stored", extra={"fields": fields})
-            return run
+            return None
         return change.after
 
 

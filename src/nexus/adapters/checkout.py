@@ -118,6 +118,8 @@ class _Walk:
             path = f"{folder}/{_utf8(entry.name)}"
             if entry.is_symlink():
                 self._link(path)
+            elif not path.endswith(entry.name):
+                self.troubles.append(Trouble("unreadable", path, "its name is not UTF-8"))
             elif entry.is_dir(follow_symlinks=False):
                 if entry.name not in places.SKIPPED:
                     self._folder(f"{folder}/{entry.name}", depth + 1)

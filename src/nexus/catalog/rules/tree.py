@@ -132,7 +132,7 @@ def misplaced(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
         name = path.rpartition("/")[2]
         if name in _MISSPELT and not path.startswith("benchmark_packages/"):
             right = _MISSPELT[name]
-            if right not in package.paths and f"{path[: -len(name)]}{right}" not in package.paths:
+            if f"{path[: -len(name)]}{right}" not in package.paths:
                 yield Problem(f"{package.path}/{path}", f"{shown(name)} is not read", hint=f"rename it to `{right}`")
         elif name in _HOMES and not path.startswith("benchmark_packages/") and not _HOMES[name].fullmatch(path):
             yield Problem(f"{package.path}/{path}", f"no `{name}` is read here", hint=f"it belongs in `{_HOME_TEXTS[name]}`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def explain(
         declaration=registry.declaration, committed=registry.committed, root=str(registry.root.resolve()),
         members=variants.members_of(registry.root), answerable=answerable(registry.root),
     )  # fmt: skip
+    how = replace(how, time_limit=min(how.time_limit, budget))  # no single question may outlast the budget
     uv, git = variants.uv_of(how, registry.declaration), history.GitHistory(registry.root)
     index = variants.index_of(registry.declaration)
     found = []

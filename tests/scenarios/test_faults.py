@@ -152,6 +152,31 @@ def test_half_written_spools_are_cleaned_at_the_next_start(own: Service) -> None
     assert own.json("GET", "/algorithm/latest/runs")["runs"] == []
 
 
+def test_other_roles_are_refused_with_a_hint(tmp_path: Path) -> None:
+    """With SQLite all roles live in one process: another choice ends the start with what to do instead."""
+    said = Service(tmp_path, flags=("--roles", "scheduler")).refused()
+    assert "--receiver-port" in said
+    assert "Traceback" not in said
+
+
+def test_a_queued_run_keeps_its_revision(own: Service, tmp_path: Path) -> None:
+    """A run that waits while its template changes is executed as its template was when it was accepted."""
+    own.stop()
+    own.flags = ("--dispatch", "paused")
+    own.start()
+    old = own.submit(["arguments"], ["report"])
+    own.stop()
+    own.flags = ()
+    own.manifests.write_text(own.manifests.read_text().replace('"100%"', '"changed"'))
+    own.start()
+    new = own.submit(["arguments"], ["report"])
+    own.end(new)
+    own.end(old)
+    assert b'"100%"' in own.output(old)
+    assert b'"changed"' in own.output(new)
+    assert (own.run(old)["templateRevision"], own.run(new)["templateRevision"]) == (1, 2)
+
+
 # ── the end of a process ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -109,6 +109,16 @@ def test_a_cancel_takes_the_whole_tree(service: Service, tmp_path: Path, policy:
     assert root in child["failureDetails"]
 
 
+def test_foreground_answers_when_the_processes_are_gone(service: Service, tmp_path: Path) -> None:
+    """After a Foreground cancel was answered nothing of the run works on."""
+    marks = tmp_path / "marks"
+    run_id = service.submit(["mark", str(marks)], ["wait_for", "/nowhere"])
+    (pid,) = pids(marks)
+    service.reach(run_id, "RUNNING")
+    assert service.cancel(run_id, policy="Foreground").status == 200
+    assert not alive(pid)
+
+
 def test_a_cancelled_ancestor_takes_no_children(service: Service) -> None:
     """A child of a cancelled run, or of a run below one, is 400; the text says why."""
     root = service.submit(["report"])

@@ -36,8 +36,8 @@ class Cancellation:
     async def cancel(self, algorithm: str, run_id: str, *, policy: str | None, initiator: str, reason: str) -> list[Run]:
         """The runs this cancelled (none when the run had ended and none of its tree was left).
 
-        Background and Foreground take the whole tree, Orphan this run alone; each returns when the processes have been told.
-        Raises RunNotFound, InvalidInput for another policy.
+        Background and Foreground take the whole tree, Orphan this run alone; Foreground returns when no process of it is left, or
+        after a while. Raises RunNotFound, InvalidInput for another policy.
         """
         policy = policy or "Background"
         if policy not in POLICIES:

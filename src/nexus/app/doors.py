@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +13,12 @@ from nexus.api.doors import Doors as Application
 from nexus.api.doors import build_app
 from nexus.api.server import Server
 from nexus.api.services import DoorSettings, Services
-from nexus.app import registry
+from nexus.app import registry, telemetry
 from nexus.app.settings import Settings
 from nexus.app.wiring import Parts
+from nexus.kernel.errors import InvalidSetting
+
+INSIDE_PORT = "inside-port"  # the file in the data folder that keeps the number
 
 
 class Doors:
@@ -23,13 +27,15 @@ class Doors:
     def __init__(self, parts: Parts) -> None:
         self._why_not: str | None = "the service is starting"
         self._settings = parts.settings
+        self._addresses = parts.addresses
+        self._inside_port = parts.folder.path / INSIDE_PORT
         self.application: Application = build_app(_services(parts, lambda: self._why_not), _rules(parts.settings))
         self._servers: list[Server] = []
         self.scheduler_url = self.receiver_url = ""
         self.algorithms_scheduler_url = self.algorithms_receiver_url = ""
 
     async def open(self) -> None:
-        """Binds the ports. Raises InvalidSetting when one is taken.
+        """Binds the ports, and tells algorithms the addresses. Raises InvalidSetting when a port is taken.
 
         Where callers need TLS or come from elsewhere, algorithms get a plain loopback port of their own: their requests do not
         leave the machine, and they need not trust a certificate.
@@ -41,8 +47,9 @@ class Doors:
             self.receiver_url = await self._listen(settings.host, settings.receiver_port, tls=True)
         self.algorithms_scheduler_url, self.algorithms_receiver_url = self.scheduler_url, self.receiver_url
         if settings.tls_cert or not is_loopback(settings.host):
-            inside = await self._listen("127.0.0.1", 0, tls=False)
+            inside = await self._listen_inside()
             self.algorithms_scheduler_url = self.algorithms_receiver_url = inside
+        self._addresses.scheduler, self._addresses.receiver = self.algorithms_scheduler_url, self.algorithms_receiver_url
 
     def ready(self) -> None:
         """From now on the service says that it is ready."""
@@ -54,6 +61,19 @@ class Doors:
         self.application.drain()
         for server in self._servers:
             await server.drain(timeout.total_seconds())
+
+    async def _listen_inside(self) -> str:
+        """Listens on the loopback port of the last life if that is free: algorithms that outlived it know no other."""
+        try:
+            last = int(self._inside_port.read_text())
+        except (OSError, ValueError):
+            last = 0
+        try:
+            url = await self._listen("127.0.0.1", last, tls=False)
+        except (InvalidSetting, OverflowError):
+            url = await self._listen("127.0.0.1", 0, tls=False)
+        await asyncio.to_thread(self._inside_port.write_text, url.rpartition(":")[2])
+        return url
 
     async def _listen(self, host: str, port: int, *, tls: bool) -> str:
         settings = self._settings
@@ -69,14 +89,6 @@ class Doors:
         self._servers.append(server)
         shown = f"[{host}]" if ":" in host else host
         return f"{'https' if tls else 'http'}://{shown}:{server.port}"
-
-
-async def open_doors(parts: Parts) -> Doors:
-    """The doors of *parts*, bound; algorithms are told the addresses."""
-    doors = Doors(parts)
-    await doors.open()
-    parts.addresses.scheduler, parts.addresses.receiver = doors.algorithms_scheduler_url, doors.algorithms_receiver_url
-    return doors
 
 
 def _services(parts: Parts, why_not: Any) -> Services:
@@ -99,6 +111,7 @@ def _services(parts: Parts, why_not: Any) -> Services:
         queue=queue,
         registry=registry.views(parts.settings.registry) if parts.settings.registry else {},
         ready=why_not,
+        collectors=[telemetry.Faults(lambda: {"dispatcher": parts.dispatcher.faults, "supervisor": parts.supervision.faults})],
     )
 
 

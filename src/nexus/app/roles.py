@@ -22,7 +22,7 @@ from pathlib import Path
 from nexus.adapters.folder import DataFolder
 from nexus.api.access import check_bind
 from nexus.app import doors, wiring
-from nexus.app.settings import Settings
+from nexus.app.settings import Settings, misspelt
 from nexus.kernel.documents import Finding
 from nexus.kernel.errors import InvalidTemplate
 from nexus.runs.templates import Manifest, read_manifests
@@ -35,6 +35,9 @@ MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 def serve(settings: Settings, *, on_ready: Callable[[str], None], on_step: wiring.OnStep | None = None) -> int:
     """Runs a service until SIGTERM or SIGINT and returns the exit code. *on_ready* gets the readiness line."""
     import uvloop
+
+    for sentence in misspelt():
+        log.warning(sentence)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, on_ready, on_step))
@@ -99,7 +102,7 @@ class Service:
         _calm_the_collector()
 
     async def until_stopped(self, stop: asyncio.Event) -> None:
-        """Returns when told to stop; raises what ended a loop that should not have ended."""
+        """Returns when told to stop. Raises what ended a loop: without one of them the service would be a shell."""
         assert self._dispatching is not None
         assert self._supervising is not None
         told = asyncio.create_task(stop.wait())
@@ -108,6 +111,7 @@ class Service:
         told.cancel()
         for loop in done & loops:
             loop.result()
+            raise RuntimeError(f"the {loop.get_name()} ended by itself")
 
     async def stop(self) -> None:
         """Stops the parts in order; each is tried although another failed."""
@@ -125,28 +129,38 @@ async def start(settings: Settings, folder: DataFolder, on_step: wiring.OnStep |
     """A service with its doors open. Raises a NexusError, with everything closed again, when it cannot be."""
     manifests, warnings = await asyncio.to_thread(manifests_in, settings.algorithms)
     parts = await wiring.build(settings, folder, on_step)
-    try:
+    async with contextlib.AsyncExitStack() as undo:
+        undo.push_async_callback(parts.store.close)
         has_token = bool(await parts.store.tokens())
         check_bind(settings.host, tls=bool(settings.tls_cert), behind_proxy=settings.behind_proxy, has_token=has_token)
         await parts.algorithms.load()
-        if manifests:
-            await parts.algorithms.apply(manifests, trusted=True)
+        await _register(parts, manifests)
+        undo.push_async_callback(parts.engine.stop)
         await parts.engine.start(parts.supervision.heard)
-    except BaseException:
-        await parts.store.close()
-        raise
-    house: doors.Doors | None = None
-    try:
-        house = await doors.open_doors(parts)
+        house = doors.Doors(parts)
+        undo.push_async_callback(house.close, settings.drain_timeout)
+        await house.open()
         service = Service(parts, house, warnings)
         await service.begin()
-    except BaseException:
-        if house is not None:
-            await house.close(settings.drain_timeout)
-        await parts.engine.stop()
-        await parts.store.close()
-        raise
+        undo.pop_all()
     return service
+
+
+async def _register(parts: wiring.Parts, manifests: list[Manifest]) -> None:
+    """Registers what the service was started with; it wins over what was applied before, and says so."""
+    algorithms = parts.algorithms
+    before = {(each.kind, each.name): algorithms.stored(each.kind, each.name) for each in manifests}
+    files = {(each.kind, each.name): each.source for each in manifests}
+    for applied in await algorithms.apply(manifests, trusted=True):
+        was = before[applied.kind, applied.name]
+        if was is None or applied.change != "updated":
+            continue
+        source = files[applied.kind, applied.name]
+        fields = {"kind": applied.kind, "name": applied.name, "revision": applied.revision, "from": source}
+        if was.source == source:
+            log.info("algorithms.updated", extra={"fields": fields})
+        else:
+            log.warning("algorithms.overridden", extra={"fields": {**fields, "instead_of": was.source or "an apply"}})
 
 
 def manifests_in(paths: tuple[str, ...]) -> tuple[list[Manifest], list[Finding]]:
@@ -201,5 +215,4 @@ def _calm_the_collector() -> None:
 async def _end(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)

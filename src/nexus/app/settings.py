@@ -1,12 +1,15 @@
 """Every setting of the service, and the only reader of the environment.
 
-Defaults < file (TOML) < environment (``NEXUS__NAME``) < flags. Each value remembers where it came from; ``nexus settings``
-prints them. A value that cannot be is refused with its name, its origin and what would do.
+Defaults < file (TOML) < environment (``NEXUS__NAME``) < flags. The file is the one named, or ``nexus.toml`` in the data folder
+when there is one. Each value remembers where it came from; ``nexus settings`` prints them. A value that cannot be is refused
+with its name, its origin and what would do.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +21,12 @@ from nexus.kernel.errors import InvalidSetting
 from nexus.kernel.units import memory_bytes, parse_duration
 
 ENVIRONMENT_PREFIX = "NEXUS__"
+FILE = "nexus.toml"
+# what clients read, and what algorithms find in their environment: no settings of the service
+_NOT_OURS = frozenset({
+    "CONFIG", "SERVER", "TOKEN", "ALGORITHM_NAME", "SHARD_NAME", "RUN_ID", "RUN_TOKEN", "ATTEMPT", "RESULT_FOLDER",
+    "RESULT_UPLOAD_URL", "PARENT_ALGORITHM_NAME", "PARENT_REQUEST_ID",
+})  # fmt: skip
 
 
 def _text(value: Any) -> str:
@@ -46,6 +55,13 @@ def _positive(value: Any) -> int:
     number = _whole(value)
     if number < 1:
         raise ValueError(f"`{number}` is less than 1")
+    return number
+
+
+def _natural(value: Any) -> int:
+    number = _whole(value)
+    if number < 0:
+        raise ValueError(f"`{number}` is less than 0")
     return number
 
 
@@ -114,8 +130,8 @@ class Settings:
     max_payload: int = _setting(500 * 2**20, _size, "largest request body")
     inline_payload: int = _setting(64 * 2**10, _size, "bodies up to this size are kept in the run's row")
     max_waiting: int = _setting(1_000_000, _positive, "runs that may wait; more are answered 429")
-    max_runs: int = _setting(0, _whole, "runs executed at once (0: four per core)")
-    cpu_millicores: int = _setting(0, _whole, "processor share given to runs, in thousandths of a core (0: all)")
+    max_runs: int = _setting(0, _natural, "runs executed at once (0: four per core)")
+    cpu_millicores: int = _setting(0, _natural, "processor share given to runs, in thousandths of a core (0: all)")
     memory: int = _setting(0, _size, "memory given to runs (0: 80 % of the machine's)")
     starts_per_s: float = _setting(50.0, _rate, "processes started a second, on average")
     starts_burst: int = _setting(100, _positive, "processes started at once after a pause")
@@ -151,7 +167,7 @@ def resolve(
     Raises InvalidSetting naming the setting, its origin and what would do.
     """
     environ = os.environ if environ is None else environ
-    file = file or environ.get(f"{ENVIRONMENT_PREFIX}CONFIG") or None
+    file = file or environ.get(f"{ENVIRONMENT_PREFIX}CONFIG") or _file_of_folder(flags or {}, environ)
     from_file = _read(file) if file else {}
     values: dict[str, Any] = {}
     origins: list[Origin] = []
@@ -170,6 +186,42 @@ def resolve(
     settings = Settings(**values)
     _check_together(settings)
     return settings, origins
+
+
+def check_platform(platform: str = sys.platform) -> None:
+    """Raises InvalidSetting where the service cannot run at all."""
+    if platform == "win32":
+        raise InvalidSetting(
+            "the service does not run on Windows: it needs POSIX processes, signals and file locks",
+            hint="run it under WSL 2 or on a Linux machine; the client (`nexus runs …`) works from here with `--server`",
+        )
+
+
+def misspelt(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each variable of the environment that looks like a setting and is none."""
+    known = [each.name.upper() for each in fields(Settings)]
+    told = []
+    for variable in sorted(os.environ if environ is None else environ):
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name == variable or name in known or name in _NOT_OURS or "__" in name:
+            continue
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.75)
+        if near:
+            told.append(f"`{variable}` is no setting: did you mean `{ENVIRONMENT_PREFIX}{near[0]}`?")
+    return told
+
+
+def _file_of_folder(flags: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """The settings file in the data folder; None when there is none."""
+    from nexus.adapters.folder import default_data_folder
+
+    named = flags.get("data_dir") or environ.get(f"{ENVIRONMENT_PREFIX}DATA_DIR")
+    file = (Path(named).expanduser() if named else default_data_folder()) / FILE
+    if not file.is_file():
+        return None
+    if "data_dir" in _read(str(file)):
+        raise InvalidSetting(f"`{file}` names another `data_dir`", hint="remove that line: the file lies in the data folder")
+    return str(file)
 
 
 def _parse(parse: Callable[[Any], Any], raw: Any, name: str, origin: str) -> Any:

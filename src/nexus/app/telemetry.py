@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,6 +64,21 @@ def tell_stage(change: Change) -> None:
     _RUNS.log(
         logging.DEBUG if run.dry_run else logging.INFO, "run.ended" if run.stage.final else "run.started", extra={"fields": fields}
     )
+
+
+class Faults:
+    """A Prometheus collector: errors nobody foresaw, which a role's loop logged and survived."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Any]:
+        from prometheus_client.core import CounterMetricFamily
+
+        faults = CounterMetricFamily("nexus_role_faults", "Unexpected errors survived by a role", labels=("role",))
+        for role, count in self._counts().items():
+            faults.add_metric((role,), count)
+        yield faults
 
 
 def start_logging(level: str, style: str) -> None:

@@ -20,6 +20,7 @@ from nexus.adapters.sql import SqliteStore
 from nexus.app import telemetry
 from nexus.app.settings import Settings
 from nexus.kernel.clock import SystemClock
+from nexus.kernel.errors import Unavailable
 from nexus.kernel.ids import IdMaker
 from nexus.runs.algorithms import Algorithms
 from nexus.runs.cancellation import Cancellation
@@ -67,17 +68,24 @@ class Parts:
 class AddressBook:
     """Where algorithms find the service; known when the doors are open."""
 
-    def __init__(self, results_root: str) -> None:
+    def __init__(self, results_root: str, *, need_token: bool) -> None:
         self._results_root = results_root
+        self._need_token = need_token
         self.scheduler = ""
         self.receiver = ""
 
     def make_folder(self, run_id: str) -> None:
-        """Makes the folder in which a run's process may leave its result."""
-        Path(self._results_root, folder_key(run_id)).mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Makes the folder in which a run's process may leave its result. Raises Unavailable."""
+        folder = Path(self._results_root, folder_key(run_id))
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise Unavailable(f"the result folder `{folder}` cannot be made: {error.strerror}") from error
 
     def __call__(self) -> Addresses:
-        return Addresses(scheduler=self.scheduler, receiver=self.receiver, results_root=self._results_root)
+        return Addresses(
+            scheduler=self.scheduler, receiver=self.receiver, results_root=self._results_root, need_token=self._need_token
+        )
 
 
 class _LateEnder:
@@ -109,7 +117,7 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
     signer = Signer(folder.keys().signing, clock)
     engine = ProcessEngine(folder.path / "engine", Environments(folder.path / "environments"), clock, on_step=on_step)
     algorithms = Algorithms(sqlite, clock)
-    addresses = AddressBook(str(folder.path / "objects"))
+    addresses = AddressBook(str(folder.path / "objects"), need_token=settings.require_token or settings.behind_proxy)
     completion = Completion(store, clock, on_step=on_step)
     reading = Reading(store, objects, algorithms, engine, objects_root=str(folder.path / "objects"))
     dispatcher = Dispatcher(

@@ -31,8 +31,10 @@ def serve(config: str | None, **flags: Any) -> None:
 
     Every setting can also come from the environment (NEXUS__PORT=9000) or a file; `nexus settings` lists them.
     """
+    from nexus.app.settings import check_platform, resolve
+
+    check_platform()
     from nexus.app.roles import serve as run
-    from nexus.app.settings import resolve
     from nexus.app.telemetry import start_logging
 
     settings, _ = resolve(flags, file=config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Sequence
 
@@ -36,6 +37,7 @@ class Algorithms:
         self._workgroups: dict[str, Workgroup] = {}
         self._revisions: dict[tuple[str, int], Template] = {}
         self._stored: dict[tuple[str, str], StoredManifest] = {}
+        self._applying = asyncio.Lock()
 
     async def load(self) -> None:
         """Reads the current revisions from the store; called once before anything is accepted."""
@@ -91,6 +93,10 @@ class Algorithms:
         Raises InvalidTemplate (a name twice, or in another namespace) and Forbidden (local annotations from a caller who may
         not run code on this machine).
         """
+        async with self._applying:  # one after the other, or an older revision could end up as the current one
+            return await self._apply(manifests, trusted=trusted, prune=prune)
+
+    async def _apply(self, manifests: Sequence[Manifest], *, trusted: bool, prune: bool) -> list[Applied]:
         self._check(manifests, trusted=trusted)
         now = self._clock.now()
         before = dict(self._stored)

@@ -20,11 +20,15 @@ _HIDDEN = "…"
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an algorithm's process finds the service (base URLs without a trailing slash) and its own result folder."""
+    """Where an algorithm's process finds the service (base URLs without a trailing slash) and its own result folder.
+
+    ``need_token``: the service answers no caller without a token, so existing clients inside algorithms must be given one.
+    """
 
     scheduler: str
     receiver: str
     results_root: str
+    need_token: bool = False
 
 
 def claim_of(run: Run, configuration: Configuration) -> dispatch.Claim:
@@ -100,6 +104,7 @@ def _environment(
     upload = urls.upload_path(run.algorithm, run.id)
     valid_for = timedelta(seconds=configuration.deadline_s) + timedelta(hours=1) if configuration.deadline_s else _LONGEST
     folder = f"{addresses.results_root}/{folder_key(run.id)}"
+    token = signer.run_token(run.id)
     parent = {}
     if run.parent is not None:
         parent = {
@@ -109,6 +114,7 @@ def _environment(
     return {
         "PYTHONUNBUFFERED": "1",  # what a Python algorithm prints is in its log at once
         "NEXUS__RESULT__OUTPUT_PATH": f"file://{folder}",
+        **({"NEXUS__CLIENT__SCHEDULER_ACCESS_TOKEN": token} if addresses.need_token else {}),
         **configuration.environment,
         "NEXUS__ALGORITHM_NAME": run.algorithm,
         "NEXUS__SHARD_NAME": shard_name(workgroup),
@@ -116,7 +122,7 @@ def _environment(
         "NEXUS__CLIENT__SCHEDULER": addresses.scheduler,
         "NEXUS__CLIENT__RECEIVER": addresses.receiver,
         "NEXUS__RUN_ID": run.id,
-        "NEXUS__RUN_TOKEN": signer.run_token(run.id),
+        "NEXUS__RUN_TOKEN": token,
         "NEXUS__ATTEMPT": str(run.attempt + 1),
         "NEXUS__RESULT_FOLDER": folder,
         "NEXUS__RESULT_UPLOAD_URL": f"{addresses.receiver}{upload}?{signer.sign('PUT', upload, valid_for)}",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.app.settings import resolve
+from nexus.app.settings import check_platform, misspelt, resolve
 from nexus.kernel.errors import InvalidSetting
 
 
@@ -57,3 +57,46 @@ def test_tls_needs_both_files() -> None:
     """A certificate without its key is refused before anything starts."""
     with pytest.raises(InvalidSetting, match="tls_key"):
         resolve({"tls_cert": "c"}, {})
+
+
+def test_a_file_in_the_data_folder_is_read(tmp_path: Path) -> None:
+    """``nexus.toml`` in the data folder counts as the file, unless another one is named; it cannot name another folder."""
+    (tmp_path / "nexus.toml").write_text("port = 1234\n")
+    settings, origins = resolve({"data_dir": str(tmp_path)}, {})
+    assert settings.port == 1234
+    assert {origin.name: origin.origin for origin in origins}["port"] == f"file {tmp_path / 'nexus.toml'}"
+    assert resolve({}, {"NEXUS__DATA_DIR": str(tmp_path)})[0].port == 1234
+    other = tmp_path / "other.toml"
+    other.write_text("max_runs = 3\n")
+    assert resolve({"data_dir": str(tmp_path)}, {}, str(other))[0].port == 8080
+    (tmp_path / "nexus.toml").write_text('data_dir = "/elsewhere"\n')
+    with pytest.raises(InvalidSetting, match="data_dir"):
+        resolve({"data_dir": str(tmp_path)}, {})
+
+
+def test_a_misspelt_variable_is_named_with_what_was_meant() -> None:
+    """Names that clients and algorithms use, and those with sections, are none of our business."""
+    environ = dict.fromkeys(
+        ["NEXUS__MAX_RUN", "NEXUS__prot", "NEXUS__PORT", "NEXUS__SERVER", "NEXUS__TOKEN", "NEXUS__ALGORITHM_NAME",
+         "NEXUS__CLIENT__RECEIVER", "NEXUS__RESULT__OUTPUT_PATH", "NEXUS__RUN_TOKEN", "HOME"],
+        "1",
+    )  # fmt: skip
+    assert misspelt(environ) == [
+        "`NEXUS__MAX_RUN` is no setting: did you mean `NEXUS__MAX_RUNS`?",
+        "`NEXUS__prot` is no setting: did you mean `NEXUS__PORT`?",
+    ]
+
+
+def test_windows_is_refused_with_a_word() -> None:
+    """The message says what is missing and where to go."""
+    with pytest.raises(InvalidSetting, match="Windows") as caught:
+        check_platform("win32")
+    assert "WSL" in caught.value.hint
+    check_platform("linux")
+
+
+@pytest.mark.parametrize("name", ["MAX_RUNS", "CPU_MILLICORES"])
+def test_a_negative_amount_is_refused(name: str) -> None:
+    """It would be a service that starts nothing, without a word."""
+    with pytest.raises(InvalidSetting, match=name.lower()):
+        resolve({}, {f"NEXUS__{name}": "-1"})

@@ -23,7 +23,7 @@ _MAX_ENTRIES = 500_000
 _MAX_DEPTH = 32
 _GIT_TIME_LIMIT_S = 60
 _GIT = (
-    "git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never", "-c", "core.quotePath=false",
+    "git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never",
 )  # fmt: skip
 
 

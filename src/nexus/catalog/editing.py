@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from nexus.catalog import checks, owners, snapshot, texts
+from nexus.catalog import checks, editors, owners, snapshot, texts
 from nexus.catalog import files as places
 from nexus.catalog.files import Files
 from nexus.catalog.formats import FORMATS, normalise
@@ -34,7 +34,8 @@ class Step:
         """``move packages/a → packages/b``."""
         if self.kind == "move":
             return f"move {self.path} → {self.to}"
-        return f"{'create' if self.kind == 'write' and self.before is None else 'edit' if self.kind == 'write' else 'delete'} {self.path}"
+        verb = "delete" if self.kind == "delete" else "create" if self.before is None else "edit"
+        return f"{verb} {self.path}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +97,7 @@ class NewPackage:
     variants: tuple[str, ...] = ()
     requirement: str = ""
     docs: str = ""
+    modeline: bool = False  # name the schema for editors, in a registry that keeps the schemas
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +110,7 @@ class NewModel:
     folder: str = ""
     vllm: bool = False
     tests: bool = False
+    modeline: bool = False
 
 
 def new_package(registry: Snapshot, new: NewPackage) -> Plan:
@@ -130,7 +133,9 @@ def new_package(registry: Snapshot, new: NewPackage) -> Plan:
         )
     in_manifest = new.variants if not declared else ()
     manifest = texts.package_manifest(new.name, new.owners, docs=new.docs, variants=in_manifest)
-    steps = [Step(kind="write", path=f"{places.PACKAGES}/{new.name}/{places.PACKAGE_FILE}", after=manifest.encode())]
+    path = f"{places.PACKAGES}/{new.name}/{places.PACKAGE_FILE}"
+    head = editors.modeline("nexus", path) if new.modeline else ""
+    steps = [Step(kind="write", path=path, after=(head + manifest).encode())]
     notes = []
     if declared and new.variants:
         edited = texts.add_requirement(registry.project.text, new.variants, new.name + new.requirement)
@@ -148,9 +153,10 @@ def new_model(registry: Snapshot, new: NewModel) -> Plan:
     _check_words([("model-id", new.id), ("distribution", folder), *([("handle", new.owner)] if new.owner else [])])
     _refuse_taken_model(registry, package, new.id, folder)
     root = f"{package.path}/models/{folder}"
+    head = editors.modeline("model", f"{root}/{places.MODEL_FILE}") if new.modeline else ""
     manifest = texts.model_manifest(new.id, owner=new.owner, vllm=new.vllm, tests=new.tests)
     steps = [
-        Step(kind="write", path=f"{root}/{places.MODEL_FILE}", after=manifest.encode()),
+        Step(kind="write", path=f"{root}/{places.MODEL_FILE}", after=(head + manifest).encode()),
         Step(kind="write", path=f"{root}/{places.USAGE_FILE}", after=texts.usage_page(new.id, package.name).encode()),
     ]
     notes = [f"write how the model is used: {root}/{places.USAGE_FILE}"]

@@ -168,7 +168,7 @@ _HANDLE_FORM = rulebook.enter(
     "NX-C034",
     "owner-handle",
     "An owner is not a GitHub handle",
-    text="Owners are notified and assigned on GitHub, so each is a user name there: at most 39 letters and digits with single hyphens "
+    text="Owners are notified and assigned on GitHub, each a user name there: at most 39 letters and digits with single hyphens "
     "between them.",
     hint="write the bare GitHub user name, such as `octocat`",
 )
@@ -183,7 +183,7 @@ _MODEL_ID = rulebook.enter(
     "NX-C040",
     "model-id",
     "A model's id is not a Hugging Face repository name",
-    text="A model is one Hugging Face repository, `organisation/model`: 2–42 and 2–96 characters of letters, digits, `.`, `_`, `-`, no "
+    text="A model is one Hugging Face repository, `organisation/model`: 2–42 and 2–96 letters, digits, `.`, `_`, `-`, no "
     "`--`, a letter or digit at both ends, and at least one letter on each side.",
     hint="copy the repository's name from its page, such as `ibm-granite/granite-4.0-tiny`",
 )

@@ -28,7 +28,7 @@ FRONT_MATTER = rulebook.enter(
     "NX-C071",
     "skill-front-matter",
     "A skill has no front matter",
-    text="`SKILL.md` begins with a block of YAML between two lines of `---` that gives at least `name` and `description`, as the agent "
+    text="`SKILL.md` begins with a block of YAML between two lines of `---` with at least `name` and `description`, as the agent "
     "skills specification asks: agents choose a skill by them.",
     hint="begin the file with `---`, `name: …`, `description: …`, `---`",
 )

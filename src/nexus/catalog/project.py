@@ -29,7 +29,8 @@ UNREADABLE = rulebook.enter(
 )  # fmt: skip
 SETTING = rulebook.enter(
     "NX-C082", "setting-unknown", "A setting of the rules is not understood", scope="registry",
-    text="`[tool.nexus.rules]` gives codes or names of rules the severity `error`, `warning` or `off`. A mistyped one would silently "
+    text="`[tool.nexus.rules]` gives codes or names of rules the severity `error`, `warning` or `off`. A mistyped one would "
+    "silently "
     "change nothing.",
     hint='write `"NX-C033" = "error"` or `owner-missing = "error"`; the reference of rules lists codes and names',
 )  # fmt: skip

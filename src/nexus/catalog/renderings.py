@@ -65,7 +65,8 @@ def _rule(code: str) -> dict[str, Any]:
     if one is None:
         return {"id": code, "shortDescription": {"text": "A document cannot be read"}}
     return {
-        "id": code, "name": one.name, "shortDescription": {"text": one.title}, "fullDescription": {"text": " ".join(one.text.split())},
+        "id": code, "name": one.name, "shortDescription": {"text": one.title},
+        "fullDescription": {"text": " ".join(one.text.split())},
         "help": {"text": one.hint}, "defaultConfiguration": {"level": _LEVELS.get(one.severity, "note")},
     }  # fmt: skip
 

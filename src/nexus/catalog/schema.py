@@ -230,7 +230,7 @@ _BINDING = Table(
         "targetMapping": Field(shape=Text(), required=True, doc="the experiment's property that carries the target"),
         "staticFilters": Field(shape=Items(of=_VALUE), doc="values of the experiment's properties that the benchmark implies"),
         "propertyMapping": Field(
-            doc="a field for a field, or predicates for one categorical value; a property not listed has the same name on both sides",
+            doc="a field for a field, or predicates for one categorical value; one not listed has the same name on both sides",
             shape=Items(
                 of=Table(
                     fields={

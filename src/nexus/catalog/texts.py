@@ -65,7 +65,8 @@ def usage_page(id_: str, package: str) -> str:
     """A usage page that says what is known: the package to install and the repository to load."""
     title = id_.rpartition("/")[2]
     return (
-        f"# Using {title}\n\n`{id_}` is a model of the package `{package}`.\n\n## Install\n\n```bash\npip install {package}\n```\n\n"
+        f"# Using {title}\n\n`{id_}` is a model of the package `{package}`.\n\n"
+        f"## Install\n\n```bash\npip install {package}\n```\n\n"
         f"## Load\n\nThe weights and the model card are at <https://huggingface.co/{id_}>.\n"
     )
 

@@ -71,6 +71,19 @@ def benchmark_requirements(name: str, root: Path, output_file: Path | None, fmt:
 
 
 @get.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="schemas")
+def schemas(folder: Path) -> None:
+    """JSON Schemas of the manifests, written into FOLDER for editors. `nexus new` names them in new manifests.
+
+    Example: nexus get schemas schemas
+    """
+    from nexus.catalog import editors
+
+    for name, text in editors.schemas().items():
+        registry.write(text, folder / name)
+
+
+@get.command()
 @registry.root_argument
 @registry.output_file_option
 def codeowners(root: Path, output_file: Path | None) -> None:

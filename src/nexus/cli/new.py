@@ -61,7 +61,9 @@ def package(
     if docs is None and guided:
         docs = edit.ask(None, "Documentation link (empty for none)", "--docs", refuse=formats.refuse_link, optional=True)
     _check_requirement(name, requirement)
-    wanted = editing.NewPackage(name=name, owners=owners, variants=variants, requirement=requirement, docs=docs or "")
+    wanted = editing.NewPackage(
+        name=name, owners=owners, variants=variants, requirement=requirement, docs=docs or "", modeline=_has_schemas(place)
+    )
     edit.carry_out(place, found, editing.new_package(found, wanted), yes=yes, dry_run=dry_run)
 
 
@@ -94,8 +96,16 @@ def model(
     id_ = edit.ask(repository, "Hugging Face repository (organisation/model)", "ORG/MODEL", refuse=formats.refuse_model_id)
     package = edit.ask(package, "Package it belongs to", "--package", refuse=_refuse_package(found))
     tests = tests or found.project.severities.get("testing-missing", found.project.severities.get("NX-C048")) == "error"
-    wanted = editing.NewModel(package=package, id=id_, owner=owner, folder=folder, vllm=vllm, tests=tests)
+    wanted = editing.NewModel(
+        package=package, id=id_, owner=owner, folder=folder, vllm=vllm, tests=tests, modeline=_has_schemas(place)
+    )
     edit.carry_out(place, found, editing.new_model(found, wanted), yes=yes, dry_run=dry_run)
+
+
+def _has_schemas(root: Path) -> bool:
+    from nexus.catalog import editors
+
+    return (root / editors.FOLDER).is_dir()
 
 
 def _refuse_variants(known: list[str]) -> Callable[[str], str]:
@@ -117,6 +127,4 @@ def _check_requirement(name: str, requirement: str) -> None:
 
     reason = formats.refuse_requirement(name + requirement) if requirement else ""
     if reason:
-        raise InvalidInput(
-            f"{shown(name + requirement)} cannot be used: {reason}", hint="give for example `--requirement '>=1.2'`"
-        )
+        raise InvalidInput(f"{shown(name + requirement)} cannot be used: {reason}", hint="give for example `--requirement '>=1.2'`")

@@ -1,4 +1,4 @@
-"""Plans that start, rename and remove packages and models: valid at the end, comments kept, refused when they would break something."""
+"""Plans that start, rename and remove packages and models: valid at the end, comments kept, refused when they break something."""
 
 from __future__ import annotations
 
@@ -105,7 +105,10 @@ def test_a_model_with_an_error_in_it_is_refused_with_all_findings() -> None:
 
 def test_renaming_a_package_follows_it_everywhere_and_keeps_comments() -> None:
     """Folder, manifest, extras, sources, local requirements, waivers and CODEOWNERS follow; markers, extras and comments stay."""
-    waived = "waivers:\n  - code: NX-C043  # soon\n    path: packages/graphs/models/clubs\n    owner: octocat\n    reason: r\n    expires: 2026-12-01\n"
+    waived = (
+        "waivers:\n  - code: NX-C043  # soon\n    path: packages/graphs/models/clubs\n"
+        "    owner: octocat\n    reason: r\n    expires: 2026-12-01\n"
+    )
     registry = build({"pyproject.toml": PROJECT, "waivers.yaml": waived, USAGE: None, "CODEOWNERS": owners.codeowners(build())})
     done = after(registry, editing.rename_package(registry, "graphs", "networks"))
     assert checks.check(done, DAY).findings == ()

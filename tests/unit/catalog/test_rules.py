@@ -1,4 +1,4 @@
-"""Every rule of the catalogue: a smallest tree that breaks it gives its code at the right file and line, and only the fixed tree is clean."""
+"""Every rule of the catalogue: the smallest tree that breaks it gives its code at the right file and line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
     ("NX-C035", [edited(NEXUS, "[octocat]", "[octocat, OctoCat]")], NEXUS, 3),
     ("NX-C036", [edited(PROJECT, '    "graphs>=1",\n', "")], NEXUS, 2),
     ("NX-C037", [edited(NEXUS, "  docs:", "  variants: [ecosystem, candidate]\n  docs:")], NEXUS, 4),
-    ("NX-C037", [edited(PROJECT, '["vllm"]', '["vllm", "graphs"]'), edited(NEXUS, "  docs:", "  variants: [ecosystem]\n  docs:")], NEXUS, 4),
+    ("NX-C037", [edited(PROJECT, '["vllm"]', '["vllm", "graphs"]'), edited(NEXUS, "  docs:", "  variants: [ecosystem]\n  docs:")],
+     NEXUS, 4),
     ("NX-C038", [edited(NEXUS, "  docs:", "  variants: [ecosystem, product]\n  docs:")], NEXUS, 4),
     ("NX-C039", [edited(NEXUS, "https://example.org/docs", "ftp://example.org")], NEXUS, 4),
     ("NX-C040", [edited(MODEL, "example-org/clubs", "example-org/a--b")], MODEL, 2),
@@ -59,7 +60,8 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
     ("NX-C046", [edited(MODEL, "kind: inference", "kind: vllm")], MODEL, 9),
     ("NX-C047", [edited(MODEL, "data: [tests/clubs.txt]", "data: [tests/other.txt]")], MODEL, 8),
     ("NX-C048", [{MODEL: "model: {id: example-org/clubs}\n"}], MODEL, 1),
-    ("NX-C049", [edited(MODEL, "  testing:", "  vllm: {enabled: true}\n  testing:"), edited(PROJECT, '["vllm"]', '["vllm", "graphs[vllm]"]')], MODEL, 10),
+    ("NX-C049", [edited(MODEL, "  testing:", "  vllm: {enabled: true}\n  testing:"), edited(PROJECT, '["vllm"]', '["vllm", "graphs[vllm]"]')],
+     MODEL, 10),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "--index-url=http://x")], NEXUS, 6),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "http://example.org/x.whl")], NEXUS, 6),
     ("NX-C051", [edited(NEXUS, "benchmark_packages/clubs-benchmarks", "benchmark_packages/nowhere")], NEXUS, 6),
@@ -67,7 +69,8 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
     ("NX-C052", [{LOCAL.replace("clubs-benchmarks", "lonely"): "x"}], LOCAL.replace("clubs-benchmarks", "lonely"), 0),
     ("NX-C053", [edited(NEXUS, "[club_quality]", "[club_quality, club_quality]")], NEXUS, 7),
     ("NX-C054", [edited(SPACE, "club_quality", "club_size")], SPACE, 5),
-    ("NX-C057", [{"packages/graphs/benchmark_instances/base/space.yaml": VALID[SPACE]}], "packages/graphs/benchmark_instances/base/space.yaml", 1),
+    ("NX-C057", [{"packages/graphs/benchmark_instances/base/space.yaml": VALID[SPACE]}],
+     "packages/graphs/benchmark_instances/base/space.yaml", 1),
     ("NX-C058", [edited(SPACE, "{values: [1, 2], variableType: DISCRETE_VARIABLE_TYPE}", "{domainRange: [5, 5]}")], SPACE, 3),
     ("NX-C058", [edited(SPACE, "{values: [1, 2], ", "{")], SPACE, 3),
     ("NX-C058", [edited(SPACE, "{values: [1, 2], ", "{values: [1], interval: 1, ")], SPACE, 3),
@@ -80,12 +83,14 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
     ("NX-C064", [edited(BENCHMARK, "{benchmark: {identifier: modularity}", "{benchmark: {identifier: speed}")], BENCHMARK, 19),
     ("NX-C065", [edited(BENCHMARK, "value: karate", "value: chess")], BENCHMARK, 16),
     ("NX-C066", [edited(SPACE, "experimentVersion: 1.0.0", "experimentVersion: v1")], SPACE, 5),
-    ("NX-C067", [{BENCHMARK: VALID[BENCHMARK] + VALID[BENCHMARK].partition("bindings:\n")[2].replace("1.0.0", "1.2.0")}], BENCHMARK, 21),
+    ("NX-C067", [{BENCHMARK: VALID[BENCHMARK] + VALID[BENCHMARK].partition("bindings:\n")[2].replace("1.0.0", "1.2.0")}],
+     BENCHMARK, 21),
     ("NX-C068", [edited(BENCHMARK, "experimentIdentifier: club_quality", "experimentIdentifier: nothing")], BENCHMARK, 12),
     ("NX-C069", [edited(BENCHMARK, "  owner: octocat\n", "")], BENCHMARK, 1),
     ("NX-C070", [edited(SKILL, "name: find-clubs", "name: clubs")], SKILL, 2),
     ("NX-C071", [{SKILL: "# Find clubs\n"}], SKILL, 1),
-    ("NX-C081", [{"CODEOWNERS": "# nexus: begin (generated from owners; `nexus get codeowners`)\n# nexus: end\n"}], "CODEOWNERS", 1),
+    ("NX-C081", [{"CODEOWNERS": "# nexus: begin (generated from owners; `nexus get codeowners`)\n# nexus: end\n"}],
+     "CODEOWNERS", 1),
     ("NX-C082", [{PROJECT: VALID[PROJECT] + '\n[tool.nexus.rules]\n"NX-C999" = "error"\n'}], PROJECT, 11),
     ("NX-C082", [{PROJECT: VALID[PROJECT] + '\n[tool.nexus.rules]\nmodel-id = "fatal"\n'}], PROJECT, 11),
     ("NX-C083", [{PROJECT: "[project\n"}], PROJECT, 1),

@@ -12,7 +12,21 @@ from nexus.catalog.files import Files, wanted
 from tests.unit.catalog import trees
 from tests.unit.catalog.trees import BENCHMARK, DAY, MODEL, NEXUS, SPACE, USAGE, VALID, build, edited, report
 
-
+KEYS = [
+    "package",
+    "name",
+    "owners",
+    "model",
+    "id",
+    "testing",
+    "scenarios",
+    "experiments",
+    "bindings",
+    "logicalBenchmark",
+    "waivers",
+    "vllm",
+    "benchmark_packages",
+]
 DATA = "packages/graphs/models/clubs/tests/clubs.txt"
 
 
@@ -67,7 +81,13 @@ def test_whatever_the_files_hold_there_is_a_report(changes: list[tuple[str, byte
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["package", "name", "owners", "model", "id", "testing", "scenarios", "experiments", "bindings", "logicalBenchmark", "waivers", "vllm"]), inner, max_size=4), max_leaves=12))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+        max_leaves=12,
+    )
+)
 def test_whatever_shape_a_manifest_has_there_is_a_report(value: object) -> None:
     """Any JSON value in any manifest gives findings, never an exception."""
     import json

@@ -19,7 +19,15 @@ BENCHMARK = "benchmarks/communities.yaml"
 LOCAL = "packages/graphs/benchmark_packages/clubs-benchmarks/pyproject.toml"
 
 VALID: dict[str, str] = {
-    "pyproject.toml": '[project]\nname = "r"\n\n[project.optional-dependencies]\necosystem = [\n    "graphs>=1",\n]\ncandidate = ["vllm"]\n',
+    "pyproject.toml": """[project]
+name = "r"
+
+[project.optional-dependencies]
+ecosystem = [
+    "graphs>=1",
+]
+candidate = ["vllm"]
+""",
     NEXUS: """package:
   name: graphs
   owners: [octocat]

@@ -141,7 +141,7 @@ def variant_none(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     hint="make `variants` agree with the extras of `pyproject.toml`, or leave it out",
 )
 def variants_disagree(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
-    """Membership is declared in `pyproject.toml`; `variants` in `nexus.yaml` is an optional copy for readers and must say the same."""
+    """Membership is declared in `pyproject.toml`; `variants` in `nexus.yaml` is an optional copy for readers and says the same."""
     if package.manifest is None or package.manifest.variants is None or not snapshot.project.members:
         return
     actual = snapshot.project.variants_of(package.name)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from nexus.sdk import algorithm
+from nexus.sdk import Context, algorithm
 
 
 class Greeting(msgspec.Struct):
@@ -10,7 +10,8 @@ class Greeting(msgspec.Struct):
 
 
 @algorithm
-def hello(greeting: Greeting) -> dict[str, str]:
+def hello(greeting: Greeting, ctx: Context) -> dict[str, str]:
+    ctx.log.info("greeting %s", greeting.name)
     return {"message": f"Hello, {greeting.name}!"}
 
 

@@ -326,12 +326,14 @@ async def test_apply_sends_files_with_their_folders(service: FakeService, client
     (tmp_path / ".hidden.yaml").write_text("no")
     (tmp_path / "notes.txt").write_text("no")
     (tmp_path / "payload.json").write_text("{}")
+    (tmp_path / "typo.json").write_text('{"apiVersion": "science.sneaks.com/v1", "kind": "NexusAlgorithmTemplate"}')
     applied = await client.apply([tmp_path], prune=True)
     query, body = service.applied[0]
     assert query == {"prune": "true"}
     assert [(manifest["text"], manifest["base"]) for manifest in body["manifests"]] == [
         (f"{group}kind: B", str(tmp_path)),
         (f"{group}kind: A", str(tmp_path / "sub")),
+        ((tmp_path / "typo.json").read_text(), str(tmp_path)),  # a manifest by its kind: the service says what is wrong
     ]
     assert applied.applied[0].change == "created"
     assert [warning.text() for warning in applied.warnings] == ["b.yaml: warning[NX-T09]: careful"]

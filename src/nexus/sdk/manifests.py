@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from nexus.kernel.documents import DocumentError, decode
@@ -10,7 +11,7 @@ from nexus.sdk.answers import RefusedManifests
 from nexus.sdk.model import Manifest, ManifestFinding
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_GROUP = b"science.sneaksanddata.com/"
+_MEANT = re.compile(rb"science\.sneaksanddata\.com/|\bkind[\"']?\s*:\s*[\"']?NexusAlgorithm")
 
 
 def read(paths: list[Path]) -> list[Manifest]:
@@ -60,4 +61,4 @@ def _files(paths: list[Path]) -> list[Path]:
 def _is_manifest(file: Path) -> bool:
     """Whether a file found in a folder means to be a manifest: folders hold payloads and other YAML too."""
     with file.open("rb") as stream:
-        return _GROUP in stream.read(64 * 1024)
+        return _MEANT.search(stream.read(64 * 1024)) is not None

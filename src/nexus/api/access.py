@@ -70,7 +70,7 @@ class Gate:
         )
         if not ours:
             raise ForeignOrigin(
-                f"the service is not called `{name[:128]}`", hint="use its own address, or name the host with `--allowed-host`"
+                f"the service is not called `{name[:128]}`", hint="use its own address, or name the host with `--allowed-hosts`"
             )
         if len(self._known_hosts) < 256:
             self._known_hosts.add(host)

@@ -48,7 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments or arguments in (["--help"], ["-h"], ["help"]):
         sys.stdout.write(overview())
         return 0 if arguments else 2
-    return _run(arguments)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
 
 
 def overview() -> str:
@@ -86,8 +89,6 @@ def _run(arguments: list[str]) -> int:
     except NexusError as error:
         sys.stderr.write(error.text() + "\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        return _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -34,9 +34,14 @@ def emit(rows: Sequence[Row], fmt: str, columns: Sequence[str] | None = None, *,
 
 
 def emit_one(record: Row, fmt: str) -> None:
-    """Prints one record: a two-column table, or the object itself."""
+    """Prints one record: a two-column table, in which a text of several lines keeps them, or the object itself."""
     if fmt == "table":
-        rows = [{"field": key, "value": value} for key, value in record.items() if value not in (None, "", [], {})]
+        rows = [
+            {"field": "" if number else key, "value": line}
+            for key, value in record.items()
+            if value not in (None, "", [], {})
+            for number, line in enumerate(value.expandtabs().splitlines() if isinstance(value, str) else (value,))
+        ]
         sys.stdout.write(_table(rows, ["field", "value"], header=False))
     elif fmt == "csv":
         sys.stdout.write(render([record], "csv"))

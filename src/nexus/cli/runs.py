@@ -149,6 +149,10 @@ def _set(parameters: Any, pair: str) -> None:
         parameters[last] = json.loads(text)
     except ValueError:
         parameters[last] = text
+    except RecursionError:
+        raise InvalidInput(
+            f"the value of `--set {key}=…` is nested too deep", hint="give large parameters with --payload"
+        ) from None
 
 
 def _read_configuration(path: Path | None) -> dict[str, Any] | None:

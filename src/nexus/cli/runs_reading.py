@@ -99,12 +99,14 @@ def logs(algorithm: str, run_id: str | None, follow: bool, attempt: int | None, 
         nexus.result(ref)
     with service.connect(_PATIENT_S if follow else 3.0) as nexus:
         if stream != "both":
-            _copy(nexus, ref, stream, sys.stdout.buffer, attempt, follow)
+            wrote = _copy(nexus, ref, stream, sys.stdout.buffer, attempt, follow)
         elif follow:
-            _copy_both(nexus, ref, attempt)
+            wrote = _copy_both(nexus, ref, attempt)
         else:
-            _copy(nexus, ref, "stdout", sys.stdout.buffer, attempt, follow)
-            _copy(nexus, ref, "stderr", sys.stderr.buffer, attempt, follow)
+            wrote = _copy(nexus, ref, "stdout", sys.stdout.buffer, attempt, follow)
+            wrote |= _copy(nexus, ref, "stderr", sys.stderr.buffer, attempt, follow)
+    if not wrote:
+        output.note(f"{ref} wrote nothing" + (f" in attempt {attempt}" if attempt else ""))
 
 
 @click.command()
@@ -132,18 +134,23 @@ def result(algorithm: str, run_id: str | None, to: Path | None, service: Service
             sys.stdout.write("\n")
 
 
-def _copy(nexus: Nexus, ref: RunRef, stream: Any, to: BinaryIO, attempt: int | None, follow: bool) -> None:
+def _copy(nexus: Nexus, ref: RunRef, stream: Any, to: BinaryIO, attempt: int | None, follow: bool) -> bool:
+    """Whether there was anything."""
+    wrote = False
     for piece in nexus.logs(ref, stream=stream, attempt=attempt, follow=follow):
+        wrote |= bool(piece)
         _write(to, piece)
+    return wrote
 
 
-def _copy_both(nexus: Nexus, ref: RunRef, attempt: int | None) -> None:
-    """Follows the two streams side by side; the first failure of either is the command's."""
+def _copy_both(nexus: Nexus, ref: RunRef, attempt: int | None) -> bool:
+    """Follows the two streams side by side, and says whether there was anything. The first failure of either is the command's."""
     failures: list[BaseException] = []
+    wrote: list[bool] = []
 
     def follow(stream: Literal["stdout", "stderr"], to: BinaryIO) -> None:
         try:
-            _copy(nexus, ref, stream, to, attempt, follow=True)
+            wrote.append(_copy(nexus, ref, stream, to, attempt, follow=True))
         except Exception as error:  # carried to the main thread
             failures.append(error)
 
@@ -157,6 +164,7 @@ def _copy_both(nexus: Nexus, ref: RunRef, attempt: int | None) -> None:
         thread.join()
     if failures:
         raise failures[0]
+    return any(wrote)
 
 
 def _write(to: BinaryIO, piece: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nexus.cli import runs, runs_views
+from nexus.cli import output, runs, runs_views
 from nexus.kernel.errors import InvalidInput
 from nexus.sdk.model import Parent, RunView
 
@@ -49,6 +49,14 @@ def test_a_deep_tree_is_no_recursion() -> None:
     assert runs_views.tree(chain).count("└── ") == 1498
 
 
+def test_a_record_keeps_the_lines_of_its_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    """A traceback is read line by line, and still steers no terminal."""
+    output.emit_one({"cause": "boom", "details": "Traceback:\n\tmain.py\x1b[2J\n\nboom\n", "tag": None, "attempt": 2}, "table")
+    assert capsys.readouterr().out == (
+        "cause    boom\ndetails  Traceback:\n                 main.py\N{REPLACEMENT CHARACTER}[2J\n\n         boom\nattempt  2\n"
+    )
+
+
 def test_what_is_printed_as_json_has_the_wires_names() -> None:
     """`-o json` shows the service's field names and times."""
     plain = runs_views.plain(_run(2, 1, payload_bytes=7))
@@ -71,7 +79,7 @@ def test_parameters_come_from_pairs_and_files(tmp_path: Path, monkeypatch: pytes
     assert runs.read_parameters("-", ()) == b'{"a": 1.0}'
 
 
-@pytest.mark.parametrize("pair", ["n", "=3", "a..b=1", "n.deeper=1"])
+@pytest.mark.parametrize("pair", ["n", "=3", "a..b=1", "n.deeper=1", pytest.param("n=" + "[" * 100_000, id="deep")])
 def test_pairs_that_lead_nowhere_are_refused(pair: str) -> None:
     """A missing `=`, an empty name, a way through a number."""
     with pytest.raises(InvalidInput, match="--set"):

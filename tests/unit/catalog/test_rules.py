@@ -16,6 +16,7 @@ WAIVERS = "waivers.yaml"
 SECOND = "packages/other/nexus.yaml"
 OTHER = "package: {name: other, owners: [octocat]}\n"
 JOINED = edited(PROJECT, '"graphs>=1",', '"graphs>=1", "other",')
+IN_CANDIDATE = edited(PROJECT, '["vllm"]', '["vllm", "graphs[vllm]"]')
 WAIVER = "waivers:\n  - {code: %s, owner: octocat, reason: r, expires: %s}\n"
 
 # code → changes of the valid tree, file, line
@@ -60,7 +61,7 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
     ("NX-C046", [edited(MODEL, "kind: inference", "kind: vllm")], MODEL, 9),
     ("NX-C047", [edited(MODEL, "data: [tests/clubs.txt]", "data: [tests/other.txt]")], MODEL, 8),
     ("NX-C048", [{MODEL: "model: {id: example-org/clubs}\n"}], MODEL, 1),
-    ("NX-C049", [edited(MODEL, "  testing:", "  vllm: {enabled: true}\n  testing:"), edited(PROJECT, '["vllm"]', '["vllm", "graphs[vllm]"]')],
+    ("NX-C049", [edited(MODEL, "  testing:", "  vllm: {enabled: true}\n  testing:"), IN_CANDIDATE],
      MODEL, 10),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "--index-url=http://x")], NEXUS, 6),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "http://example.org/x.whl")], NEXUS, 6),
@@ -169,9 +170,7 @@ def test_an_experiment_of_another_package_may_be_used() -> None:
     """An instance may use what any package of the registry registers."""
     found = report(
         edited(NEXUS, "[club_quality]", "[other_quality]"),
-        {
-            SECOND: "package:\n  name: other\n  owners: [octocat]\n  benchmark_packages:\n    - {requirement_specifier: x, experiments: [club_quality]}\n"
-        },
+        {SECOND: OTHER.replace("}", ", benchmark_packages: [{requirement_specifier: x, experiments: [club_quality]}]}")},
         JOINED,
     )
     assert found.findings == ()

@@ -1,0 +1,434 @@
+"""The commands of a registry as a maintainer uses them: the example, a broken copy of it, a tree of algorithm-nexus 0.2.x."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nexus.catalog import rulebook
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples/registry"
+NEXUS = [sys.executable, "-c", "import sys; from nexus.cli.main import main; sys.exit(main())"]
+
+
+def nexus(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """One call of the command; its input is empty and no terminal."""
+    return subprocess.run(
+        [*NEXUS, *arguments], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=60
+    )
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    """A copy of the example registry."""
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "registry", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.fixture
+def broken(registry: Path) -> Path:
+    """The example registry with one mistake of each kind that fits beside the others."""
+    packages = registry / "packages"
+
+    def change(path: str, old: str, new: str) -> None:
+        file = packages / path
+        text = file.read_text()
+        assert old in text, (path, old)
+        file.write_text(text.replace(old, new, 1))
+
+    change("idna/nexus.yaml", "owners: [ada-example]", "onwers: [ada-example]")  # unknown field, no owner
+    change("packaging/nexus.yaml", "[ada-example]", '["@ada-example"]')  # handle
+    change("python-dateutil/nexus.yaml", "name: python-dateutil", "name: python-dateutil\n  name: twice")  # duplicate key
+    change("rich/nexus.yaml", "  owners", "\towners")  # tab
+    change("jinja2/nexus.yaml", "[ecosystem, candidate, product]", "[ecosystem]")  # variants disagree
+    change(
+        "jinja2/models/report-writer/model.yaml", "id: nexus-examples/report-writer", "id: nexus-examples/karate-communities"
+    )  # twice
+    change("networkx/models/karate-communities/model.yaml", "tests/data/karate.edges\n", "tests/data/nothing.edges\n")  # data
+    change("networkx/nexus.yaml", "[community_quality]", "[other_quality]")  # instance and binding unregistered
+    change("networkx/skills/find-communities/SKILL.md", "name: find-communities\n", "")  # skill without name
+    (packages / "idna/models/host-names/usage.md").unlink()
+    (packages / "python-dateutil/models/date-reader/model.yaml").write_bytes(b"model: \xff\n")  # not UTF-8
+    (packages / "markdown-it-py/models/deep").mkdir(parents=True)
+    (packages / "markdown-it-py/models/deep/model.yaml").write_text("a: " + "[" * 5000)
+    (packages / "markdown-it-py/models/bomb").mkdir()
+    bomb = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 32)]
+    (packages / "markdown-it-py/models/bomb/model.yaml").write_text("\n".join(bomb))
+    (packages / "markdown-it-py/models/large").mkdir()
+    (packages / "markdown-it-py/models/large/model.yaml").write_bytes(b"#" * 10_000_000)
+    (packages / "Rich").mkdir()
+    (packages / "Rich/nexus.yaml").write_text("package: {name: rich, owners: [ada-example]}\n")  # twin
+    (packages / "empty").mkdir()
+    (packages / "empty/README.md").write_text("x")  # no manifest
+    (packages / "leak").mkdir()
+    (packages / "leak/nexus.yaml").symlink_to("/etc/passwd")
+    (packages / "-rf\x1b[31m").mkdir()
+    (packages / "-rf\x1b[31m/nexus.yaml").write_text("package: {name: '$(touch hacked)'}\n")
+    (registry / "waivers.yaml").write_text("waivers:\n  - {code: NX-C043, owner: o, reason: r, expires: 2020-01-01}\n")
+    return registry
+
+
+EXPECTED = {
+    "NX-C003", "NX-C004", "NX-C005", "NX-C007", "NX-C010", "NX-C020", "NX-C021", "NX-C030", "NX-C032", "NX-C033", "NX-C034",
+    "NX-C037",
+    "NX-C041", "NX-C042", "NX-C043", "NX-C047", "NX-C054", "NX-C068", "NX-C090", "NX-Y02", "NX-Y04", "NX-Y05", "NX-Y06", "NX-Y07",
+}  # fmt: skip
+
+
+def test_the_example_registry_is_right() -> None:
+    """Not a finding, not even a warning."""
+    done = nexus("validate", "catalog", "--strict", cwd=EXAMPLE)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_broken_copy_shows_each_kind_at_once_and_runs_nothing(broken: Path) -> None:
+    """All findings come in one run, with places; no name was executed, no link followed, no escape sequence printed."""
+    done = nexus("validate", "catalog", "-o", "json", cwd=broken)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert {one["code"] for one in found["findings"]} >= EXPECTED
+    assert "root:" not in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert not list(broken.rglob("hacked"))
+    assert found["summary"]["errors"] >= 15
+
+
+@pytest.mark.parametrize("fmt", ["table", "json", "yaml", "csv", "sarif", "github"])
+def test_machine_output_is_clean_on_stdout(broken: Path, fmt: str) -> None:
+    """Every format can be read by its reader as it is printed; what people are told beside it goes to stderr."""
+    done = nexus("validate", "catalog", "-o", fmt, cwd=broken)
+    assert done.returncode == 1
+    assert "errors" in done.stderr
+    read = {
+        "table": lambda text: [line for line in text.splitlines() if "error[" in line],
+        "json": lambda text: json.loads(text)["findings"],
+        "yaml": lambda text: yaml.safe_load(text)["findings"],
+        "csv": lambda text: list(csv.DictReader(io.StringIO(text))),
+        "sarif": lambda text: json.loads(text)["runs"][0]["results"],
+        "github": lambda text: [line for line in text.splitlines() if line.startswith(("::error ", "::warning "))],
+    }[fmt]
+    assert len(read(done.stdout)) >= 15
+
+
+def test_one_package_is_checked_alone(broken: Path) -> None:
+    """By folder or by name, a right package passes in a registry that is wrong elsewhere, and a wrong one fails."""
+    assert nexus("validate", "package", "packages/markdown-it-py", cwd=broken).returncode == 1
+    shutil.rmtree(broken / "packages/markdown-it-py/models")
+    assert nexus("validate", "package", "packages/markdown-it-py", cwd=broken).returncode == 0
+    assert nexus("validate", "package", "markdown-it-py", cwd=broken).returncode == 0
+    assert nexus("validate", "package", ".", cwd=broken / "packages/packaging").returncode == 1
+
+
+def test_a_package_may_use_what_another_registers(registry: Path) -> None:
+    """The check of one package looks at the rest of the registry where an experiment asks for it."""
+    instance = registry / "packages/idna/benchmark_instances/borrowed/space.yaml"
+    instance.parent.mkdir(parents=True)
+    shutil.copy(registry / "packages/networkx/benchmark_instances/random-baseline/space.yaml", instance)
+    assert nexus("validate", "package", "idna", cwd=registry).returncode == 0
+
+
+def test_a_package_outside_any_registry_is_checked(registry: Path, tmp_path: Path) -> None:
+    """A folder that is not below `packages` is checked as it is."""
+    place = shutil.copytree(registry / "packages/rich", tmp_path / "rich")
+    assert nexus("validate", "package", str(place)).returncode == 0
+
+
+def test_wrong_usage_is_exit_2(tmp_path: Path) -> None:
+    """No registry, an unknown option and an unknown format are wrong usage, without a traceback."""
+    for arguments in (
+        ("validate", "catalog", str(tmp_path)),
+        ("validate", "catalog", "--nothing"),
+        ("validate", "catalog", "-o", "xml"),
+    ):
+        done = nexus(*arguments, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_strict_and_fail_fast(registry: Path) -> None:
+    """Warnings fail with --strict; --fail-fast shows one error of several."""
+    (registry / "packages/rich/model.yaml").write_text("x: 1\n")
+    assert nexus("validate", "catalog", cwd=registry).returncode == 0
+    assert nexus("validate", "catalog", "--strict", cwd=registry).returncode == 1
+    for name in ("idna", "rich"):
+        (registry / "packages" / name / "nexus.yaml").write_text("package: {}\n")
+    done = nexus("validate", "catalog", "--fail-fast", "-o", "json", cwd=registry)
+    assert [one["severity"] for one in json.loads(done.stdout)["findings"]] == ["error"]
+
+
+def test_an_interrupted_command_exits_130(registry: Path) -> None:
+    """SIGINT in the middle of a run ends it with 130 and a word, not a traceback."""
+    code = (
+        "import os, signal, sys\nfrom nexus.catalog import snapshot\nfrom nexus.cli.main import main\n"
+        "snapshot.build = lambda *a: os.kill(os.getpid(), signal.SIGINT)\nsys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "validate", "catalog", str(registry)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert signal.getsignal(signal.SIGINT) is not None
+
+
+# ── trees of algorithm-nexus 0.2.x ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A tree in the layout of 0.2.x: no owners, no tests, extras with Git sources and pins that differ."""
+    texts = {
+        "pyproject.toml": """[project]
+name = "some-registry"
+[project.optional-dependencies]
+candidate = ["earthkit[vllm]==1.2.10", "vllm==0.24.0", "cellkit[vllm]>=0.20"]
+cli = ["typer"]
+ecosystem = ["earthkit>=1.2.7", "cellkit", "gridkit==0.8.1"]
+product = ["earthkit[vllm]==1.2.10", "vllm==0.24.0"]
+[tool.uv]
+conflicts = [[{ extra = "ecosystem" }, { extra = "candidate" }, { extra = "product" }]]
+[tool.uv.sources]
+cellkit = { git = "https://example.org/cellkit.git" }
+""",
+        "packages/.gitkeep": "",
+        "benchmarks/.gitkeep": "",
+        "packages/gridkit/nexus.yaml": "package:\n  name: gridkit\n",
+        "packages/cellkit/nexus.yaml": "package:\n  name: cellkit\n\n# made with care\n",
+        "packages/cellkit/models/cell.llama.32m.v1/model.yaml": """model:
+  id: example-research/cell.llama.32m.v1
+  vllm:
+    enabled: true
+    plugins:
+      general: cell_model
+      io_processors:
+        - cell
+""",
+        "packages/cellkit/models/cell.llama.32m.v1/usage.md": "# Cells\n\nInstall it.\n",
+        "packages/earthkit/nexus.yaml": """package:
+  name: earthkit
+  benchmark_packages:
+    - requirement_specifier: "https://github.com/example-org/benchmarks"
+      experiments:
+        - "remote-baseline"
+    - requirement_specifier: "example-benchmark-package"
+      experiments: [packaged-baseline]
+""",
+        "packages/earthkit/models/flood/model.yaml": "model:\n  id: example-nasa/Flood-EO-2.0-300M-TL\n  owner: example-team\n",
+        "packages/earthkit/models/flood/benchmark_instances/one/space.yaml": """entitySpace:
+  - identifier: dataset
+    propertyDomain:
+      values: ["floods"]
+experiments:
+  - actuatorIdentifier: custom_experiments
+    experimentIdentifier: remote-baseline
+""",
+        "packages/earthkit/models/flood/benchmark_instances/one/config.json": "{}",
+    }
+    for path, text in texts.items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return tmp_path
+
+
+def test_a_tree_of_0_2_validates_unchanged_with_warnings(older: Path) -> None:
+    """Exit 0; the missing owners and tests are warnings, and there is nothing else."""
+    done = nexus("validate", "catalog", "-o", "json", cwd=older)
+    assert done.returncode == 0, done.stdout
+    found = json.loads(done.stdout)
+    assert found["summary"]["errors"] == 0
+    assert {one["code"] for one in found["findings"]} == {"NX-C033", "NX-C042", "NX-C043", "NX-C048"}
+    for name in ("earthkit", "cellkit", "gridkit"):
+        assert nexus("validate", "package", f"packages/{name}", cwd=older).returncode == 0
+    assert nexus("validate", "benchmarks", "-o", "json", cwd=older).returncode == 0
+    assert nexus("validate", "logical-benchmarks", cwd=older).returncode == 0
+
+
+def test_owners_become_an_error_where_the_registry_says_so(older: Path) -> None:
+    """One line in the project file turns the warning into an error."""
+    with (older / "pyproject.toml").open("a") as file:
+        file.write('[tool.nexus.rules]\npackage-owner-missing = "error"\n')
+    assert nexus("validate", "catalog", cwd=older).returncode == 1
+
+
+# ── lists and single things ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lists_and_supported_models(registry: Path, tmp_path: Path) -> None:
+    """Packages, models, owners and the supported models of a variant are listed in every format, also into a file."""
+    names = [row["name"] for row in json.loads(nexus("list", "packages", "-o", "json", cwd=registry).stdout)]
+    assert names == sorted(path.name for path in (EXAMPLE / "packages").iterdir())
+    assert "nexus-examples/report-writer" in nexus("list", "models", "--variant", "product", "-o", "csv", cwd=registry).stdout
+    out = tmp_path / "models.csv"
+    assert nexus("list", "models", "-o", "csv", "--output-file", str(out), cwd=registry).stdout == ""
+    assert len(out.read_text().splitlines()) == 5
+    assert "emmy-example" in nexus("list", "owners", cwd=registry).stdout
+    assert nexus("list", "models", "--variant", "nothing", cwd=registry).returncode == 2
+    assert "community_quality" in nexus("list", "benchmark-experiments", cwd=registry).stdout
+    assert nexus("get", "benchmark-requirements", "networkx", cwd=registry).stdout.startswith("./packages/networkx/")
+
+
+def test_a_model_with_an_error_is_left_out_of_the_supported_list(registry: Path) -> None:
+    """It is not listed, and the reason is told beside the list."""
+    file = registry / "packages/jinja2/models/report-writer/model.yaml"
+    file.write_text(file.read_text().replace("nexus-examples/report-writer", "nexus-examples/report--writer"))
+    done = nexus("list", "models", "--variant", "product", "-o", "json", cwd=registry)
+    assert json.loads(done.stdout) == []
+    assert "left out: nexus-examples/report--writer: NX-C040" in done.stderr
+
+
+def test_one_package_and_one_model(registry: Path) -> None:
+    """By name and by id; a mistyped name gets the closest one."""
+    assert json.loads(nexus("get", "package", "networkx", "-o", "json", cwd=registry).stdout)["owners"] == ["emmy-example"]
+    assert "ada-example" in nexus("get", "model", "nexus-examples/karate-communities", cwd=registry).stdout
+    done = nexus("get", "package", "netwrokx", cwd=registry)
+    assert done.returncode == 1
+    assert "did you mean `networkx`?" in done.stderr
+
+
+def test_everything_about_a_package(registry: Path) -> None:
+    """Owners, models, variants with pins, and the audit of the package and what it brings."""
+    shown = json.loads(nexus("show", "package", "jinja2", "-o", "json", cwd=registry).stdout)
+    assert shown["owners"] == ["grace-example"]
+    assert {pin["variant"] for pin in shown["pins"]} == {"ecosystem", "candidate", "product"}
+    assert {(row["lock"], row["package"]) for row in shown["audit"]} >= {("product", "jinja2"), ("product", "babel")}
+    assert "Audit" in nexus("show", "package", "jinja2", cwd=registry).stdout
+
+
+def test_the_generated_codeowners_is_fresh(registry: Path) -> None:
+    """The example's CODEOWNERS is what its owners say; after a change it is a warning until it is written again."""
+    assert nexus("get", "codeowners", cwd=registry).stdout == (EXAMPLE / ".github/CODEOWNERS").read_text()
+    file = registry / "packages/rich/nexus.yaml"
+    file.write_text(file.read_text().replace("grace-example", "octocat"))
+    assert "NX-C081" in nexus("validate", "catalog", cwd=registry).stdout
+    assert nexus("get", "codeowners", "--output-file", ".github/CODEOWNERS", cwd=registry).returncode == 0
+    assert nexus("validate", "catalog", "--strict", cwd=registry).returncode == 0
+
+
+# ── a pull request ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def git(place: Path, *arguments: str) -> None:
+    """One Git command, independent of this machine's settings."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(place), "GIT_CONFIG_GLOBAL": "/dev/null"}
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", *who, *arguments], cwd=place, env=environment, check=True, capture_output=True)
+
+
+def test_a_pull_request_sees_its_own_findings_only(registry: Path) -> None:
+    """Old errors elsewhere stay out; a change's own errors, and those it causes in files it did not touch, are shown."""
+    (registry / "packages/rich/nexus.yaml").write_text("package: {name: rich}\n")  # an old error
+    git(registry, "init", "-q")
+    git(registry, "add", "-A")
+    git(registry, "commit", "-qm", "first")
+    git(registry, "checkout", "-qb", "feature")
+    (registry / "packages/idna/models/host-names/usage.md").write_text("# Names\n\nMore words.\n")
+    done = nexus("validate", "catalog", "--since", "main", cwd=registry)
+    assert done.returncode == 0, done.stdout
+    assert "changed model nexus-examples/host-names" in done.stderr
+    shutil.rmtree(registry / "packages/networkx/benchmark_packages")
+    manifest = registry / "packages/networkx/nexus.yaml"
+    manifest.write_text(manifest.read_text().partition("  benchmark_packages:")[0])
+    done = nexus("validate", "catalog", "--since", "main", "-o", "json", cwd=registry)
+    assert done.returncode == 1
+    files = {one["file"] for one in json.loads(done.stdout)["findings"]}
+    assert "packages/networkx/benchmark_instances/random-baseline/space.yaml" in files
+    assert "packages/rich/nexus.yaml" not in files
+    rows = json.loads(nexus("list", "changes", "--since", "main", "-o", "json", cwd=registry).stdout)
+    assert {(row["what"], row["name"], row["change"]) for row in rows} >= {("package", "networkx", "changed")}
+    assert nexus("validate", "catalog", "--since", "nothing", cwd=registry).returncode == 2
+
+
+# ── edits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_package_and_a_model_are_started_valid_renamed_and_removed(registry: Path) -> None:
+    """From nothing and back: after each step the registry is right, and at the end it is what it was."""
+    before = {path: path.read_bytes() for path in sorted(registry.rglob("*")) if path.is_file()}
+    for arguments in (
+        ("new", "package", "attrs", "--owner", "octocat", "--variant", "ecosystem", "--requirement", ">=23", "--yes"),
+        ("new", "model", "example-org/example", "--package", "attrs", "--yes"),
+        ("rename", "model", "example-org/example", "other", "--id", "example-org/other", "--yes"),
+        ("rename", "package", "attrs", "cattrs", "--yes"),
+        ("rename", "package", "networkx", "graphs", "--yes"),
+        ("rename", "package", "graphs", "networkx", "--yes"),
+        ("remove", "model", "example-org/other", "--yes"),
+        ("remove", "package", "cattrs", "--yes"),
+    ):
+        done = nexus(*arguments, cwd=registry)
+        assert done.returncode == 0, done.stderr
+        check = nexus("validate", "catalog", "--strict", cwd=registry)
+        assert check.returncode == 0, (arguments, check.stdout)
+    assert {path: path.read_bytes() for path in sorted(registry.rglob("*")) if path.is_file()} == before
+
+
+def test_an_edit_is_shown_first_and_needs_a_yes(registry: Path) -> None:
+    """--dry-run writes nothing; without a terminal and without --yes nothing is written either."""
+    for arguments, code in ((("--dry-run",), 0), ((), 1)):
+        done = nexus("remove", "package", "rich", *arguments, cwd=registry)
+        assert done.returncode == code
+        assert "delete packages/rich" in done.stdout
+        assert (registry / "packages/rich").is_dir()
+
+
+@pytest.mark.parametrize("name", ["../evil", "-rf", "a b", "x;touch hacked", "a\nb", "a" * 200])
+def test_hostile_names_are_refused(registry: Path, name: str) -> None:
+    """Names that are paths, options, lines or commands are wrong input, and nothing is written."""
+    done = nexus("new", "package", "--owner", "octocat", "--yes", "--", name, cwd=registry)
+    assert done.returncode == 2
+    assert not list(registry.parent.rglob("evil"))
+    assert not list(registry.rglob("hacked"))
+
+
+def test_a_guided_start_asks_until_it_is_right(registry: Path) -> None:
+    """On a terminal the command asks for what is missing, asks again after a wrong answer, shows the plan and waits for a yes."""
+    answers = ["not a name", "attrs", "octo cat", "octocat", "ecosystem", "", "y"]
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover - becomes the command
+        os.chdir(registry)
+        os.execv(sys.executable, [*NEXUS, "new", "package"])
+    seen = _talk(terminal, answers)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, seen
+    assert "create packages/attrs/nexus.yaml" in seen
+    assert nexus("validate", "catalog", "--strict", cwd=registry).returncode == 0
+
+
+def _talk(terminal: int, answers: list[str]) -> str:
+    """Gives an answer at each prompt, and returns all that was printed."""
+    seen, asked = "", 0
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([terminal], [], [], 1)
+        if not ready:
+            continue
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # the child closed its end
+            break
+        if not data:
+            break
+        seen += data.decode("utf-8", "replace")
+        if seen[asked:].endswith(": ") and answers:
+            asked = len(seen)
+            os.write(terminal, answers.pop(0).encode() + b"\n")
+    os.close(terminal)
+    return seen
+
+
+def test_every_code_of_the_broken_copy_is_explained() -> None:
+    """Each code has its section in the generated reference."""
+    page = (ROOT / "docs/reference/rules.md").read_text()
+    assert all(f"### {code} · " in page for code in rulebook.RULES)

@@ -46,7 +46,9 @@ def write_registry(root: Path, *, owners: bool = True) -> None:
     names = [f"package-{number:04d}" for number in range(PACKAGES)]
     extras = ",\n".join(f'    "{name}>=1.0"' for name in names)
     (root / "packages").mkdir(parents=True)
-    (root / "pyproject.toml").write_text(f'[project]\nname = "bench"\n\n[project.optional-dependencies]\necosystem = [\n{extras},\n]\n')
+    (root / "pyproject.toml").write_text(
+        f'[project]\nname = "bench"\n\n[project.optional-dependencies]\necosystem = [\n{extras},\n]\n'
+    )
     for number, name in enumerate(names):
         folder = root / "packages" / name
         folder.mkdir()
@@ -78,7 +80,13 @@ def _whole(root: Path, what: str, aim_s: float | None) -> Figure:
     wall = median(list(walls))
     reached = f"{wall:.2f} s wall ({min(walls):.2f}–{max(walls):.2f}), {median(list(cpus)):.2f} s CPU"
     aim = "stated" if aim_s is None else f"≤ {aim_s:.0f} s"
-    return Figure(what=what, reached=reached, aim=aim, how=f"median of {_ROUNDS}, files in the page cache", met=None if aim_s is None else wall <= aim_s)
+    return Figure(
+        what=what,
+        reached=reached,
+        aim=aim,
+        how=f"median of {_ROUNDS}, files in the page cache",
+        met=None if aim_s is None else wall <= aim_s,
+    )
 
 
 def _one_package(root: Path) -> Figure:
@@ -117,7 +125,9 @@ def _run(*arguments: str) -> tuple[float, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     command = [sys.executable, "-c", "import sys; from nexus.cli.main import main; sys.exit(main())", *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONHASHSEED": "0"})
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONHASHSEED": "0"}
+    )
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -243,8 +243,9 @@ class Dispatcher:
         """Plans over the front of the window and as many of the oldest others as could start at all."""
         claims: list[dispatch.Claim] = []
         runs: list[Run] = []
+        self._pace = dispatch.refill(self._pace, self._capacity, self._clock.monotonic())
         held = [held.claim for held in self._held.values()]
-        most = dispatch.free_places(held, self._capacity) + 1
+        most = min(dispatch.free_places(held, self._capacity), int(self._pace.tokens)) + 1
         others = 0
         for run in self._window.candidates(most):
             if others >= most:

@@ -6,6 +6,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The machine may be busy: what Hypothesis finds counts, how fast it finds it does not.
+settings.register_profile("nexus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nexus")
 
 TIERS = ("unit", "contracts", "scenarios", "acceptance")
 

@@ -92,14 +92,14 @@ def test_null_means_not_given() -> None:
         (b'{"algorithmParameters":{"a":"\xff"}}', "not UTF-8"),
         (b'{"algorithmParameters":{},"x":"\xc3"}', "not UTF-8"),
         (b'{"algorithmParameters":{"a":"\\ud800"}}', "invalid"),
-        (b'{"algorithmParameters":' + b'{"a":' * 5000 + b"1" + b"}" * 5001, "nested too deep"),
+        (b'{"algorithmParameters":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_001, "nested too deep"),
         (
             b'{"algorithmParameters":{},"customConfiguration":'
             + b"[" * 900
             + b"]" * 900
             + b',"x":'
-            + b"[" * 5000
-            + b"]" * 5000
+            + b"[" * 50_000
+            + b"]" * 50_000
             + b"}",
             "deep",
         ),

@@ -197,6 +197,10 @@ def _wait(service: Service, ref: RunRef, timeout: float | None, fmt: str) -> Non
         output.emit_one({"run": str(ref), "stage": result.stage, "cause": result.message}, fmt)
         if result.result_uri:
             output.note(f"nexus runs result {ref}    reads its result")
+        elif result.stage in ("FAILED", "DEADLINE_EXCEEDED"):
+            output.note(f"nexus runs logs {ref}    what it wrote\nnexus runs show {ref}    all that is known of it")
+        elif not result.ok:
+            output.note(f"nexus runs show {ref}    all that is known of it")
     else:
         output.emit_one(runs_views.outcome(result), fmt)
     sys.exit(0 if result.ok else 1)

@@ -13,7 +13,8 @@ def pages() -> dict[str, str]:
     lines = [
         "# Settings",
         "",
-        "Defaults, then the settings file (`--config FILE`, TOML), then the environment, then flags: the later wins.",
+        "Defaults, then the settings file (TOML: `--config FILE`, else `nexus.toml` in the data folder), then the environment,",
+        "then flags: the later wins.",
         "`nexus settings` prints each value with its origin. This page is generated.",
         "",
         "| setting | environment | default | meaning |",

@@ -29,7 +29,6 @@ from nexus.runs.diagnosis import BackOff
 from nexus.runs.dispatch import Capacity
 from nexus.runs.dispatcher import Dispatcher
 from nexus.runs.launching import Addresses
-from nexus.runs.model import Run
 from nexus.runs.observing import ObservedStore
 from nexus.runs.ports import TreeLimits
 from nexus.runs.reading import Reading
@@ -88,21 +87,6 @@ class AddressBook:
         )
 
 
-class _LateEnder:
-    """Cancellation needs supervision, supervision needs what cancellation uses: the knot is tied here."""
-
-    def __init__(self) -> None:
-        self.supervision: Supervision | None = None
-
-    async def end(self, run: Run) -> None:
-        if self.supervision is not None:
-            await self.supervision.end(run)
-
-    async def wait_ended(self, runs: list[Run]) -> None:
-        if self.supervision is not None:
-            await self.supervision.wait_ended(runs)
-
-
 def data_folder(settings: Settings) -> DataFolder:
     """The data folder the settings name, not opened yet."""
     return DataFolder(Path(settings.data_dir) if settings.data_dir else default_data_folder())
@@ -111,13 +95,13 @@ def data_folder(settings: Settings) -> DataFolder:
 async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None = None) -> Parts:
     """The parts of a service on an open data folder. Raises FolderUnusable and what opening the store raises."""
     clock = SystemClock()
+    signer = Signer(folder.keys().signing, clock)
+    objects = FileObjects(folder.path / "objects")
+    engine = ProcessEngine(folder.path / "engine", Environments(folder.path / "environments"), clock, on_step=on_step)
+    addresses = AddressBook(str(folder.path / "objects"), need_token=settings.require_token or settings.behind_proxy)
     sqlite = await SqliteStore.open(folder.path / "nexus.db", clock=clock, on_step=on_step)
     store = ObservedStore(sqlite)
-    objects = FileObjects(folder.path / "objects")
-    signer = Signer(folder.keys().signing, clock)
-    engine = ProcessEngine(folder.path / "engine", Environments(folder.path / "environments"), clock, on_step=on_step)
     algorithms = Algorithms(sqlite, clock)
-    addresses = AddressBook(str(folder.path / "objects"), need_token=settings.require_token or settings.behind_proxy)
     completion = Completion(store, clock, on_step=on_step)
     reading = Reading(store, objects, algorithms, engine, objects_root=str(folder.path / "objects"))
     dispatcher = Dispatcher(
@@ -132,7 +116,6 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
         on_step=on_step,
     )
     dispatcher.paused = settings.dispatch == "paused"
-    ender = _LateEnder()
     supervision = Supervision(
         store,
         engine,
@@ -143,19 +126,6 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
         back_off=BackOff(base=settings.retry_pause, ceiling=settings.retry_pause_ceiling),
         every=max(settings.reconcile_every, timedelta(milliseconds=100)),
         keep_logs=settings.keep_logs,
-    )
-    ender.supervision = supervision
-    submission = Submission(
-        store,
-        objects,
-        algorithms,
-        clock,
-        host=socket.gethostname(),
-        offer=dispatcher.offer,
-        backlog=dispatcher.backlog,
-        max_waiting=settings.max_waiting,
-        tree_limits=TreeLimits(max_depth=settings.tree_max_depth, max_runs=settings.tree_max_runs),
-        on_step=on_step,
     )
     store.listeners += [dispatcher.observe, reading.observe, telemetry.tell_stage]
     return Parts(
@@ -168,14 +138,37 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
         engine=engine,
         algorithms=algorithms,
         signer=signer,
-        submission=submission,
+        submission=_submission(settings, store, objects, algorithms, dispatcher, clock, on_step),
         completion=completion,
-        cancellation=Cancellation(store, clock, ender, on_step=on_step),
+        cancellation=Cancellation(store, clock, supervision, on_step=on_step),
         reading=reading,
         tagging=Tagging(store, clock),
         dispatcher=dispatcher,
         supervision=supervision,
         addresses=addresses,
+    )
+
+
+def _submission(
+    settings: Settings,
+    store: ObservedStore,
+    objects: FileObjects,
+    algorithms: Algorithms,
+    dispatcher: Dispatcher,
+    clock: SystemClock,
+    on_step: OnStep | None,
+) -> Submission:
+    return Submission(
+        store,
+        objects,
+        algorithms,
+        clock,
+        host=socket.gethostname(),
+        offer=dispatcher.offer,
+        backlog=dispatcher.backlog,
+        max_waiting=settings.max_waiting,
+        tree_limits=TreeLimits(max_depth=settings.tree_max_depth, max_runs=settings.tree_max_runs),
+        on_step=on_step,
     )
 
 

@@ -69,19 +69,17 @@ class Supervision:
 
         What cannot be ended now is logged, and tried again at each comparison.
         """
-        try:
-            if run.attempt:
-                await self._engine.cancel(run.id, run.attempt)
-            if self._dispatcher.launching(run.id) is not None:
-                await self._engine.cancel(run.id, run.attempt + 1)
-        except (NexusError, OSError) as error:
-            log.error("supervisor.not-ended", extra={"fields": {"run": run.id, "error": str(error)}})
+        if run.attempt:
+            await self._cancel(run.id, run.attempt)
+        if self._dispatcher.launching(run.id) is not None:
+            await self._cancel(run.id, run.attempt + 1)
 
     async def wait_ended(self, runs: list[Run]) -> None:
         """Returns when no process of these runs is left, or after a while."""
         try:
             async with asyncio.timeout(_FOREGROUND.total_seconds()):
-                for run in runs:
+                for number, run in enumerate(runs):
+                    await _breathe(number)
                     await self._wait_ended(run)
         except TimeoutError:
             log.warning("supervisor.cancel-takes-long", extra={"fields": {"runs": len(runs)}})
@@ -189,7 +187,7 @@ class Supervision:
                 if self._dispatcher.launching(run_id) is None:
                     self._dispatcher.release(run_id, attempt)
             elif lifecycle.outstays(run, self._clock.now()):
-                await self._engine.cancel(run_id, attempt)
+                await self._cancel(run_id, attempt)
 
     async def sweep(self) -> int:
         """Forgets logs and exits of runs that ended long ago, ends attempts nobody wants; how many were forgotten.
@@ -205,11 +203,17 @@ class Supervision:
                 continue
             if isinstance(await self._engine.status(run_id, attempt), Alive):
                 if run is None or lifecycle.outstays(run, now):
-                    await self._engine.cancel(run_id, attempt)
+                    await self._cancel(run_id, attempt)
             elif run is None or now - run.last_modified > self._keep_logs:
                 await self._engine.forget(run_id)
                 forgotten.add(run_id)
         return len(forgotten)
+
+    async def _cancel(self, run_id: str, attempt: int) -> None:
+        try:
+            await self._engine.cancel(run_id, attempt)
+        except (NexusError, OSError) as error:  # a full disk, for instance
+            log.error("supervisor.not-ended", extra={"fields": {"run": run_id, "attempt": attempt, "error": str(error)}})
 
     # ── one end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -346,6 +346,8 @@ def test_tokens_live_in_a_folder_no_service_holds(shell: Shell, tmp_path: Path) 
     assert shell.run("tokens", "list", "--data-dir", folder).stdout == "no tokens\n"
     assert "error[NX130]" in shell.run("tokens", "revoke", "ci", "--data-dir", folder, code=1).stderr
     assert "error[NX301]" in shell.run("tokens", "list", "--data-dir", str(shell.data_dir), code=1).stderr
+    assert "is no data folder" in shell.run("tokens", "list", "--data-dir", str(tmp_path / "typo"), code=2).stderr
+    assert not (tmp_path / "typo").exists()
 
 
 def test_settings_show_where_they_come_from(shell: Shell, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,14 +104,14 @@ async def _add(data_dir: str | None, token: Token) -> None:
 async def _all(data_dir: str | None) -> Sequence[Token]:
     from nexus.app.offline import open_tokens
 
-    async with open_tokens(_folder(data_dir)) as store:
+    async with open_tokens(_existing(data_dir)) as store:
         return await store.tokens()
 
 
 async def _revoke(data_dir: str | None, name: str) -> None:
     from nexus.app.offline import open_tokens
 
-    async with open_tokens(_folder(data_dir)) as store:
+    async with open_tokens(_existing(data_dir)) as store:
         await store.revoke_token(name)
 
 
@@ -118,6 +119,16 @@ def _folder(data_dir: str | None) -> str:
     from nexus.app.settings import resolve
 
     return resolve({"data_dir": data_dir})[0].data_dir
+
+
+def _existing(data_dir: str | None) -> str:
+    """The folder, unless nothing was ever kept there: reading a mistyped one must not make it. Raises InvalidInput."""
+    from nexus.kernel.errors import InvalidInput
+
+    folder = _folder(data_dir)
+    if folder and not (Path(folder) / "nexus.db").exists():
+        raise InvalidInput(f"`{folder}` is no data folder", hint="name that of the service with `--data-dir` or NEXUS__DATA_DIR")
+    return folder
 
 
 def _expiry(now: datetime, expires: str | None) -> datetime | None:

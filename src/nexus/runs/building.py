@@ -50,7 +50,7 @@ class Builds:
         try:
             await self._until_built(template, key)
         except LaunchFailed as failure:
-            fields = {"algorithm": template.name, "cause": failure.cause}
+            fields = {"algorithm": template.name, "cause": failure.cause, "why": last_line(failure.details)}
             log.error("environment.failed", extra={"fields": fields})
             await failed(template, failure)
         finally:
@@ -69,14 +69,19 @@ class Builds:
             except LaunchFailed as failure:
                 if failure.permanent:
                     raise
-                cause = failure.cause
+                cause, why = failure.cause, last_line(failure.details)
             except Exception:  # a role's loop goes on
                 log.exception("environment.crashed", extra={"fields": {"algorithm": template.name}})
-                cause = "an error nobody foresaw"
+                cause, why = "an error nobody foresaw", ""
             else:
                 self._prepared.add(key)
                 return
-            fields = {"algorithm": template.name, "cause": cause, "again_in_s": pause.total_seconds()}
+            fields = {"algorithm": template.name, "cause": cause, "why": why, "again_in_s": pause.total_seconds()}
             log.warning("environment.put-off", extra={"fields": fields})
             await asyncio.sleep(pause.total_seconds())
             pause = min(pause * 2, _AGAIN_AT_MOST)
+
+
+def last_line(text: str) -> str:
+    """The last line of what a program said, for a log."""
+    return text.strip().rpartition("\n")[2].strip()[:300]

@@ -18,7 +18,7 @@ from nexus.kernel.clock import Clock
 from nexus.kernel.errors import InvalidInput, NexusError
 from nexus.runs import diagnosis, dispatch, launching, lifecycle
 from nexus.runs.algorithms import Algorithms
-from nexus.runs.building import Builds
+from nexus.runs.building import Builds, last_line
 from nexus.runs.configuration import merge
 from nexus.runs.model import Run, Stage
 from nexus.runs.ports import Change, Engine, Filter, LaunchFailed, RunStore
@@ -206,7 +206,7 @@ class Dispatcher:
     # ── one round ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _round(self) -> None:
-        if self._overflow and self._window.room >= self._window.limit // 2:
+        if self._overflow and self._window.is_low:
             await self._refill()
         if self._window.has_dry:
             await self._complete_dry()
@@ -236,7 +236,7 @@ class Dispatcher:
             self._window.merge(run for run, _ in failed)
             log.error("dispatch.dry-runs-failed", extra={"fields": {"runs": len(failed), "error": str(failed[0][1])}})
             self._wake_in(_AGAIN)
-        elif self._window.has_dry:
+        elif self._window.has_dry or self._overflow:
             self._wake.set()
 
     async def _start_some(self) -> None:
@@ -298,7 +298,7 @@ class Dispatcher:
             if failure.permanent:
                 await self._fail(run, failure.cause, failure.details)
             else:
-                self._put_off(run, failure.cause)
+                self._put_off(run, failure.cause, last_line(failure.details))
         except InvalidInput as error:  # its workgroup was removed, for instance: no later try would fare better
             self.release(run.id, run.attempt + 1)
             await self._fail(run, NOT_LAUNCHED, error.message)
@@ -385,11 +385,11 @@ class Dispatcher:
 
     # ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _put_off(self, run: Run, cause: str) -> None:
+    def _put_off(self, run: Run, cause: str, why: str = "") -> None:
         """The run could not be started now: it is tried again, after ever longer pauses."""
         tries = self._tries[run.id] = self._tries.get(run.id, 0) + 1
         pause = min(_AGAIN * 2 ** min(tries - 1, 10), _AGAIN_AT_MOST)
-        fields = {"run": run.id, "algorithm": run.algorithm, "cause": cause, "again_in_s": pause.total_seconds()}
+        fields = {"run": run.id, "algorithm": run.algorithm, "cause": cause, "why": why, "again_in_s": pause.total_seconds()}
         log.warning("dispatch.put-off", extra={"fields": fields})
         self._delay(run, pause)
 

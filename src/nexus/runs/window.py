@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from nexus.runs.model import Run
 
-_DRY_LIMIT = 8_192
+_DRY_LIMIT = 4_096
 
 
 class Window:
@@ -31,6 +31,11 @@ class Window:
     def room(self) -> int:
         """How many more runs the main place takes."""
         return max(self.limit - len(self._main), 0)
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it is time to fill it again: half of the main place is free, and most of the other."""
+        return self.room >= self.limit // 2 and len(self._dry) <= _DRY_LIMIT // 4
 
     @property
     def has_dry(self) -> bool:

@@ -48,6 +48,8 @@ def error_of(status: int, body: bytes, retry_after_s: float | None = None) -> er
     kind = _LEAVES.get(said.code) or _branch(status)
     message = said.message or f"the service answered {status}"
     hint = _HOW_TO_LOGIN if status == 401 else said.hint  # the service speaks of headers, a user of this client has options
+    if not said.message and status in (404, 405, 501):
+        hint = "this may be no Nexus service: `--server` or NEXUS__SERVER names its address"
     extra: dict[str, Any] = {"retry_after_s": retry_after_s or 1.0} if issubclass(kind, errors.Busy) else {}
     error = kind(message, hint=hint, **extra)
     if said.code and said.code != kind.code:

@@ -1,4 +1,4 @@
-"""The same service without storing runs: the ceiling that durable accepting is compared with. ``python -m bench.nostore serve …``"""
+"""The same service without storing runs: the ceiling of durable accepting. ``python -m bench.nostore serve …``"""
 
 from __future__ import annotations
 

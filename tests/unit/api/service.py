@@ -63,9 +63,6 @@ class NoEnder:
         """There is nothing to end here."""
 
     async def wait_ended(self, runs: list[Run]) -> None:
-        """There is nothing to wait for."""
-
-    async def wait_ended(self, runs: list[Run]) -> None:
         """Nothing runs, so nothing is waited for."""
 
 

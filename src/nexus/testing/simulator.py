@@ -288,15 +288,14 @@ class Simulation:
                 assert run.id not in self._ends, f"{run.id} had ended and is {run.stage}"
 
     def _check_attempts(self, runs: dict[str, Run]) -> None:
-        """At most one live attempt a run, none started twice, and no more at once than there are places."""
+        """At most one live attempt a run, none started twice, no more at once than places (a parent lends its own)."""
         started = [(launch.run_id, launch.attempt) for launch in self.machine.launched]
         assert len(started) == len(set(started)), "an attempt was started twice"
         alive = [launch.run_id for launch in self.alive()]
         assert len(alive) == len(set(alive)), "a run has two live attempts"
-        working = {run_id for run_id in alive if not runs[run_id].stage.final}
-        believed = {run.id for run in runs.values() if run.stage is Stage.RUNNING and not run.waiting}  # one may have vanished
-        lent = {run.parent.run_id for run in runs.values() if run.parent is not None and run.id in working | believed}
-        assert len(working - lent) <= self.capacity.runs, f"{len(working - lent)} at once, {self.capacity.runs} places"
+        parents = {run.parent.run_id for run in runs.values() if run.parent is not None}
+        counted = [run_id for run_id in alive if not runs[run_id].stage.final and run_id not in parents]  # those that never lent
+        assert len(counted) <= self.capacity.runs, f"{len(counted)} at once, {self.capacity.runs} places"
         for run in runs.values():
             assert not run.dry_run or run.id not in alive, "a dry run was started"
 

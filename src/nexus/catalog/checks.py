@@ -6,17 +6,22 @@ packages that changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import nexus.catalog.rules  # noqa: F401 - enters the rules in the book
 from nexus.catalog import files as places
 from nexus.catalog import manifests, rulebook, snapshot, waivers
+from nexus.catalog.rulebook import Problem
 from nexus.catalog.snapshot import Memory, Package, Snapshot
 from nexus.catalog.waivers import Waived
 from nexus.kernel import documents
 from nexus.kernel.documents import Finding
+
+_MOST_IN_A_FILE = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,10 +59,7 @@ def check(registry: Snapshot, today: date, memory: Memory | None = None) -> Repo
     for package in registry.packages:
         found += _remembered(package, registry, memory)
     own = [one for raw in _registry_findings(registry) if (one := _graded(raw, registry)) is not None]
-    own += [
-        one for rule in rulebook.of_scope("registry") for problem in rule.check(registry)  # type: ignore[misc]
-        if (one := rulebook.finding(rule, problem, severities)) is not None
-    ]  # fmt: skip
+    own += _run("registry", severities, registry)
     found += _placed(own, registry)
     accepted = waivers.read(registry.waivers)
     active, waived = waivers.apply(found, accepted, today)
@@ -100,15 +102,30 @@ def _remembered(package: Package, registry: Snapshot, memory: Memory) -> Sequenc
     if known is not None and known[0] is package and known[1] is registry.project and known[2] == registry.files.troubles:
         kept: Sequence[Finding] = known[3]
         return kept
-    severities = registry.project.severities
     found = [one for raw in snapshot.findings_of(package) if (one := _graded(raw, registry)) is not None]
-    found += [
-        one for rule in rulebook.of_scope("package") for problem in rule.check(package, registry)  # type: ignore[misc]
-        if (one := rulebook.finding(rule, problem, severities)) is not None
-    ]  # fmt: skip
+    found += _run("package", registry.project.severities, package, registry)
     placed = _placed(found, registry)
     memory.findings[package.folder] = (package, registry.project, registry.files.troubles, placed)
     return placed
+
+
+def _run(scope: str, severities: Mapping[str, str], *subject: Any) -> Iterator[Finding]:
+    """What the rules of a scope find, each at most a hundred times in one file."""
+    for rule in rulebook.of_scope(scope):
+        if rule.check is None or rulebook.severity_of(rule.code, severities) == "off":
+            continue
+        told: Counter[str] = Counter()
+        for problem in rule.check(*subject):
+            told[problem.file] += 1
+            if told[problem.file] == _MOST_IN_A_FILE + 1:
+                problem = Problem(
+                    problem.file, f"more than {_MOST_IN_A_FILE} findings like this in the file; the rest is not listed"
+                )
+            elif told[problem.file] > _MOST_IN_A_FILE:
+                continue
+            one = rulebook.finding(rule, problem, severities)
+            if one is not None:
+                yield one
 
 
 def _registry_findings(registry: Snapshot) -> Iterator[Finding]:

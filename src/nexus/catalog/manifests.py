@@ -250,7 +250,7 @@ def _table(value: Any, key: str) -> dict[str, Any]:
 
 def _list(value: Any, key: str, of: type = object) -> list[Any]:
     found = value.get(key) if isinstance(value, dict) else None
-    return [item for item in found if isinstance(item, of)] if isinstance(found, list) else []
+    return [item for item in found[: shapes.MOST] if isinstance(item, of)] if isinstance(found, list) else []
 
 
 def _text(value: Any, key: str) -> str:

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from nexus.catalog import rulebook
@@ -19,6 +20,7 @@ from nexus.catalog.schema import VARIANTS
 from nexus.kernel import documents
 from nexus.kernel.documents import DocumentError, Finding, shown
 
+_MOST_SETTINGS = 200  # there are fewer rules than that
 _NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
@@ -98,7 +100,7 @@ def _names(requirements: Any) -> dict[str, str]:
 def _severities(table: Mapping[str, Any], text: str) -> tuple[dict[str, str], list[Finding]]:
     found: dict[str, str] = {}
     findings = []
-    for key, value in table.items():
+    for key, value in islice(table.items(), _MOST_SETTINGS):
         ours = not key.startswith("NX") or key.startswith("NX-C")
         if ours and rulebook.find(key) is None:
             close = rulebook.suggestion(key, [*rulebook.RULES, *(one.name for one in rulebook.RULES.values())])

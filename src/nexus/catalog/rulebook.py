@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from nexus.kernel.documents import Finding, Path
@@ -122,8 +123,12 @@ def graded(one: Finding, severities: Mapping[str, str]) -> Finding | None:
 
 
 def suggestion(word: str, known: Any) -> str:
-    """The known word a mistyped one is closest to; empty when none is close."""
+    """The known word a mistyped one is closest to; empty when none is close.
+
+    Looks at fifty words at most, of the same first letter and about the same length: a hostile file asks this thousands of times.
+    """
     from difflib import get_close_matches
 
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    likely = (one for one in known if one[:1].lower() == word[:1].lower() and abs(len(one) - len(word)) <= 3)
+    close = get_close_matches(word[:200], list(islice(likely, 50)), n=1, cutoff=0.6)
     return close[0] if close else ""

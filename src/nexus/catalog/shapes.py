@@ -30,6 +30,7 @@ TYPE = rulebook.enter(
     text="A text where a list is meant, a number where a text is meant, and so on. YAML reads `1.0` as a number: quote it.",
     hint="the reference of manifests lists the type of each field",
 )  # fmt: skip
+MOST = 1000  # items of a list; manifests are written by hand
 _MOST_PROBLEMS = 100
 
 
@@ -69,7 +70,7 @@ class Anything:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Items:
-    """A list of at least ``fewest`` values of one shape."""
+    """A list of at least ``fewest`` values of one shape, and never of more than MOST."""
 
     of: Shape
     fewest: int = 0
@@ -151,7 +152,7 @@ def _make_test(shape: Shape) -> _Test:
         return test_table
     if isinstance(shape, Items):
         test_item, fewest = _test_of(shape.of), shape.fewest
-        return lambda value: type(value) is list and len(value) >= fewest and all(map(test_item, value))
+        return lambda value: type(value) is list and fewest <= len(value) <= MOST and all(map(test_item, value))
     if isinstance(shape, Text):
         return _text_test(shape)
     return lambda value: next(_check(value, shape, "", ()), None) is None
@@ -188,7 +189,9 @@ def _check(value: Any, shape: Shape, file: str, at: Path) -> Iterator[Problem]:
     elif isinstance(shape, Items):
         if len(value) < shape.fewest:
             yield Problem(file, f"{_name(at)} is empty; it needs at least {shape.fewest}", at, code=VALUE)
-        for index, item in enumerate(value):
+        if len(value) > MOST:
+            yield Problem(file, f"{_name(at)} has {len(value)} items; at most {MOST} are read", at, code=VALUE)
+        for index, item in enumerate(value[:MOST]):
             yield from _check(item, shape.of, file, (*at, index))
     elif isinstance(shape, Either):
         yield from _check(value, next(one for one in shape.of if fits(value, one)), file, at)

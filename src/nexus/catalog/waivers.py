@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from nexus.catalog import files as places
-from nexus.catalog import rulebook
+from nexus.catalog import rulebook, shapes
 from nexus.catalog.manifests import Document
 from nexus.catalog.rulebook import Problem
 from nexus.kernel.documents import Finding, shown
@@ -95,7 +95,7 @@ def read(document: Document | None) -> list[Waiver]:
             expires=date.fromisoformat(entry["expires"]),
             index=index,
         )
-        for index, entry in enumerate(entries if isinstance(entries, list) else [])
+        for index, entry in enumerate(entries[: shapes.MOST] if isinstance(entries, list) else [])
         if index not in broken
     ]
 

@@ -188,3 +188,20 @@ def test_a_tree_without_variants_says_nothing_about_them() -> None:
     """A registry whose project file declares no variant, or that has none, gets no finding about variants."""
     assert report({PROJECT: None}).findings == ()
     assert report({PROJECT: '[project]\nname = "r"\n'}).findings == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {NEXUS: "package:\n  name: graphs\n  owners: [" + "a, " * 50_000 + "b]\n"},
+        {NEXUS: "package:\n  name: graphs\n" + "".join(f"  k{n}: 1\n" for n in range(20_000))},
+        {SPACE: "experiments:\n" + "- {actuatorIdentifier: a, experimentIdentifier: club_qualitx}\n" * 10_000},
+        {PROJECT: "[tool.nexus.rules]\n" + "".join(f'"x{n}" = "error"\n' for n in range(10_000))},
+        {PROJECT: "a = " + "[" * 50_000},
+        {WAIVERS: "waivers:\n" + "- {code: NX-C043, owner: a, reason: b, expires: 2026-12-01}\n" * 10_000},
+    ],
+)
+def test_a_hostile_manifest_gives_few_findings(change: dict[str, Any]) -> None:
+    """A file with thousands of mistakes is told about once it is clear, not thousands of times."""
+    found = report(change).findings
+    assert 0 < len(found) <= 1_002

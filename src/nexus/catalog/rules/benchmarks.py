@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nexus.catalog import files as places
+from nexus.catalog import shapes
 from nexus.catalog.manifests import Experiment, LogicalBenchmark
 from nexus.catalog.rulebook import Problem, rule, suggestion
 from nexus.catalog.snapshot import LOCAL_PACKAGES, Instance, Package, Snapshot
@@ -393,7 +394,7 @@ def _mappings(snapshot: Snapshot, key: str) -> Iterator[tuple[LogicalBenchmark, 
     for benchmark in snapshot.benchmarks:
         for index, binding in enumerate(benchmark.bindings):
             entries = binding.get(key)
-            for number, mapping in enumerate(entries if isinstance(entries, list) else []):
+            for number, mapping in enumerate(entries[: shapes.MOST] if isinstance(entries, list) else []):
                 if isinstance(mapping, dict):
                     yield benchmark, ("bindings", index, key, number), mapping
 

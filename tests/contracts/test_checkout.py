@@ -80,7 +80,7 @@ def test_a_revision_that_is_none_is_refused(repository: Path, revision: str) -> 
 
 def test_a_folder_outside_git_has_no_revisions(root: Path) -> None:
     """Without a repository the refusal says so."""
-    with pytest.raises(RevisionUnreadable):
+    with pytest.raises(RevisionUnreadable, match="no Git checkout"):
         checkout.read_revision(root, "HEAD")
 
 

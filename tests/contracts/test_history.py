@@ -54,6 +54,15 @@ def test_unknown_and_hostile_revisions_are_refused(checkout: Path, revision: str
         GitHistory(checkout).text(revision, "pyproject.toml")
 
 
+def test_within_a_hook_the_registry_is_still_read_from_its_own_checkout(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git's hooks run with variables that name a repository; they do not lead the reader to another one."""
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    assert GitHistory(checkout).text("HEAD", "pyproject.toml") is not None
+
+
 def test_a_folder_without_git_has_no_commits(tmp_path: Path) -> None:
     """No checkout is an empty history."""
     assert GitHistory(tmp_path).commits(["pyproject.toml"], 5) == []

@@ -17,6 +17,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,21 @@ def test_a_uv_that_hangs_is_ended(tmp_path: Path) -> None:
     child = int((tmp_path / "child").read_text())
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_an_interrupt_ends_what_runs_and_what_would_come(tmp_path: Path) -> None:
+    """After end() the call under way and every later one raise at once: no thread waits for an index that does not answer."""
+    binary, pipe = tmp_path / "uv", tmp_path / "started"
+    os.mkfifo(pipe)
+    binary.write_text(f"#!/bin/sh\necho yes > {pipe}\nsleep 300\n")
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    uv = Uv(binary=str(binary), time_limit_s=200)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(uv.resolve, problem("left"))
+        pipe.read_text()  # it runs
+        uv.end()
+        for call in (first, pool.submit(uv.resolve, problem("right"))):
+            assert isinstance(call.exception(timeout=20), ResolverUnavailable)
 
 
 def test_a_missing_uv_says_how_to_get_it(tmp_path: Path) -> None:

@@ -22,9 +22,6 @@ _READINGS = 3  # of a file that changes meanwhile
 _MAX_ENTRIES = 500_000
 _MAX_DEPTH = 32
 _GIT_TIME_LIMIT_S = 60
-_GIT = (
-    "git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "protocol.allow=never",
-)  # fmt: skip
 
 
 def find_root(start: Path) -> Path:
@@ -233,6 +230,8 @@ def resolve_revision(root: Path, revision: str) -> str:
     try:
         return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
     except RevisionUnreadable as error:
+        if "not a git repository" in error.message:
+            raise RevisionUnreadable(f"`{root}` is in no Git checkout, so it has no revisions", hint=error.hint) from error
         raise RevisionUnreadable(
             f"Git knows no revision `{revision}` in `{root}`",
             hint="name a branch, a tag or a commit that this clone has; a shallow clone has few",
@@ -301,23 +300,12 @@ def _blobs(root: Path, oids: Sequence[str]) -> dict[str, bytes]:
 
 
 def _git(root: Path, *arguments: str, feed: bytes = b"") -> bytes:
-    import subprocess
+    from nexus.adapters import git  # only what asks for a revision pays for starting processes
 
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
-        "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C",
-    }  # fmt: skip
     try:
-        done = subprocess.run(
-            [*_GIT, *arguments], cwd=root, input=feed, capture_output=True, check=False, timeout=_GIT_TIME_LIMIT_S, env=environment
-        )
-    except FileNotFoundError as error:
-        raise RevisionUnreadable("Git is not installed", hint="install Git, or check the folder without a revision") from error
-    except subprocess.TimeoutExpired as error:
-        raise RevisionUnreadable(f"Git did not answer within {_GIT_TIME_LIMIT_S} s", hint="try again") from error
-    if done.returncode != 0:
-        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise RevisionUnreadable(
-            f"Git refused: {reason[0] if reason else 'no reason given'}", hint="the registry must be in a Git checkout for this"
-        )
-    return done.stdout
+        answer = git.run(*arguments, folder=root, time_limit_s=_GIT_TIME_LIMIT_S, feed=feed)
+    except git.Unanswered as error:
+        raise RevisionUnreadable(error.message, hint="install Git, or check the folder without a revision") from error
+    if not answer.ok:
+        raise RevisionUnreadable(f"Git refused: {answer.reason}", hint="the registry must be in a Git checkout for this")
+    return answer.out

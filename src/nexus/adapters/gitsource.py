@@ -6,10 +6,8 @@ no password. Used by `nexus.adapters.packageindex` for members that come from Gi
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-import subprocess
 import tempfile
 import tomllib
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from nexus.adapters import git
 from nexus.kernel.errors import MetadataUnavailable
 from nexus.variants.ports import Metadata
 
@@ -35,17 +34,8 @@ def read(name: str, url: str, *, time_limit_s: float) -> Metadata:
     path = posixpath.normpath(posixpath.join(match["folder"] or "", "pyproject.toml"))
     with tempfile.TemporaryDirectory(prefix="nexus-git-") as folder:
         _git(folder, time_limit_s, "init", "--quiet", "--bare", ".")
-        _git(
-            folder,
-            time_limit_s,
-            "fetch",
-            "--quiet",
-            "--depth=1",
-            "--no-tags",
-            "--end-of-options",
-            match["address"],
-            match["commit"],
-        )
+        wanted = ("--end-of-options", match["address"], match["commit"])
+        _git(folder, time_limit_s, "fetch", "--quiet", "--depth=1", "--no-tags", *wanted)
         text = _git(folder, time_limit_s, "cat-file", "blob", f"{match['commit']}:{path}")
     return _declared(name, match["commit"], text)
 
@@ -82,29 +72,10 @@ def _with_extra(text: str, extra: str) -> str:
 
 
 def _git(folder: str, time_limit_s: float, *arguments: str) -> bytes:
-    environment = {
-        **os.environ,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ALLOW_PROTOCOL": "https:ssh:file",
-        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
-    }
     try:
-        answer = subprocess.run(
-            ["git", "-C", folder, *arguments],
-            capture_output=True,
-            check=False,
-            timeout=time_limit_s,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError:
-        raise MetadataUnavailable("`git` is not installed here", hint="install Git to read Git sources") from None
-    except subprocess.TimeoutExpired:
-        raise MetadataUnavailable(f"Git did not answer within {time_limit_s:g} s", hint="check the network, then repeat") from None
-    if answer.returncode:
-        reason = _SECRET.sub("***@", answer.stderr.decode(errors="replace")).strip().splitlines()
-        raise MetadataUnavailable(
-            f"Git could not read the source: {reason[-1] if reason else 'no reason given'}",
-            hint="check the address and the network",
-        )
-    return answer.stdout
+        answer = git.run(*arguments, folder=folder, time_limit_s=time_limit_s, protocols=git.REMOTE)
+    except git.Unanswered as error:
+        raise MetadataUnavailable(error.message, hint=error.hint) from error
+    if not answer.ok:
+        raise MetadataUnavailable(f"Git could not read the source: {answer.reason}", hint="check the address and the network")
+    return answer.out

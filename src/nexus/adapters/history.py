@@ -7,18 +7,16 @@ diffs left out; revisions and paths are passed as data, never as options.
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from nexus.adapters import checkout, git
 from nexus.kernel.errors import NotARegistry, RegistryEditRefused, RevisionUnreadable
 from nexus.variants.ports import Commit
 
-_REVISION = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._/@{}^~+-]{0,199}")
 _MAX_FILE = 16 * 1024 * 1024
 _LIMIT_S = 30
 
@@ -31,43 +29,27 @@ class GitHistory:
 
     def text(self, revision: str, path: str) -> str | None:
         """The file at *revision*; None when it is not there. Raises RevisionUnreadable."""
-        commit = self._commit(revision)
+        commit = checkout.resolve_revision(self.root, revision)
         answer = self._git("cat-file", "blob", f"{commit}:./{path}")
-        if answer.returncode:
+        if not answer.ok:
             return None
-        return answer.stdout[:_MAX_FILE].decode("utf-8", errors="replace")
+        return answer.out[:_MAX_FILE].decode("utf-8", errors="replace")
 
     def commits(self, paths: Sequence[str], limit: int) -> Sequence[Commit]:
         """The commits that touched *paths*, newest first; empty where there is no Git checkout."""
         answer = self._git("log", f"--max-count={limit:d}", "--format=%H%x1f%an%x1f%aI%x1f%s%x1e", "--", *paths)
         found = []
-        for record in answer.stdout.decode("utf-8", errors="replace").split("\x1e") if answer.returncode == 0 else ():
+        for record in answer.text.split("\x1e") if answer.ok else ():
             parts = record.strip().split("\x1f")
             if len(parts) == 4:
                 found.append(Commit(id=parts[0], author=parts[1], at=datetime.fromisoformat(parts[2]), subject=parts[3]))
         return found
 
-    def _commit(self, revision: str) -> str:
-        if not _REVISION.fullmatch(revision):
-            raise RevisionUnreadable(f"`{revision[:80]!r}` is no Git revision", hint="give a commit, a branch or a tag")
-        answer = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        if answer.returncode:
-            raise RevisionUnreadable(
-                f"Git knows no revision `{revision}` in `{self.root}`", hint="give a commit, a branch or a tag; see `git log`"
-            )
-        return answer.stdout.decode().strip()
-
-    def _git(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat", "LC_ALL": "C"}
+    def _git(self, *arguments: str) -> git.Answer:
         try:
-            return subprocess.run(
-                ["git", "-C", os.fspath(self.root), "-c", "core.fsmonitor=false", *arguments],
-                capture_output=True, check=False, timeout=_LIMIT_S, env=environment, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise RevisionUnreadable("`git` is not installed here", hint="install Git, or leave the revision out") from None
-        except subprocess.TimeoutExpired:
-            raise RevisionUnreadable(f"Git did not answer within {_LIMIT_S} s", hint="try again") from None
+            return git.run(*arguments, folder=self.root, time_limit_s=_LIMIT_S)
+        except git.Unanswered as error:
+            raise RevisionUnreadable(error.message, hint=error.hint) from error
 
 
 def read_texts(root: Path, paths: Iterable[str]) -> dict[str, str]:

@@ -25,10 +25,11 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from nexus.adapters import advisories as files
-from nexus.adapters import distributions
+from nexus.adapters import distributions, git
 from nexus.adapters.distributions import Contents
 from nexus.adapters.packageindex import PackageIndex
 from nexus.adapters.simplepages import File
+from nexus.adapters.uv import find_packaged
 from nexus.kernel.errors import InvalidInput, MetadataUnavailable
 from nexus.variants import packagefacts, packageimports
 from nexus.variants.packagefacts import Facts
@@ -176,44 +177,19 @@ class Collector:
             raise InvalidInput(f"`{shown}` is no Git reference", hint="write git+https://host/owner/name.git@revision")
         with tempfile.TemporaryDirectory(prefix="nexus-facts-") as folder:
             clone, tree = Path(folder) / "clone", Path(folder) / "tree"
-            self._git("clone", "--bare", "--filter=blob:none", "--quiet", "--", match["url"], str(clone), shown=shown)
-            commit = self._git(
-                "-C",
-                str(clone),
-                "rev-parse",
-                "--verify",
-                "--end-of-options",
-                f"{match['revision'] or 'HEAD'}^{{commit}}",
-                shown=shown,
-            )
-            tags = self._git(
-                "-C", str(clone), "for-each-ref", "refs/tags", "--format=%(refname:short) %(creatordate:unix)", shown=shown
-            )
+            _git("clone", "--bare", "--filter=blob:none", "--quiet", "--", match["url"], str(clone), folder=folder, shown=shown)
+            revision = f"{match['revision'] or 'HEAD'}^{{commit}}"
+            commit = _git("rev-parse", "--verify", "--end-of-options", revision, folder=clone, shown=shown).strip()
+            dated = "--format=%(refname:short) %(creatordate:unix)"
+            tags = _git("for-each-ref", "refs/tags", dated, folder=clone, shown=shown)
             archive = Path(folder) / "tree.tar"
-            self._git(
-                "-C", str(clone), "archive", "--format=tar", "--prefix=tree/", "-o", str(archive), commit.strip(), shown=shown
-            )
+            _git("archive", "--format=tar", "--prefix=tree/", "-o", str(archive), commit, folder=clone, shown=shown)
             data = _bounded(archive)
             contents = distributions.read_sdist(data, "tree.tar")
             if not contents.final and self.build:
                 _unpack(archive, tree.parent)
                 contents = self._built(tree, shown)
         return replace(_local(name, shown, contents), releases=_tagged(tags))
-
-    def _git(self, *arguments: str, shown: str) -> str:
-        environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_ALLOW_PROTOCOL": "https:ssh:file"}
-        try:
-            done = subprocess.run(
-                ["git", *arguments], capture_output=True, text=True, timeout=GIT_LIMIT_S, check=False, env=environment
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise MetadataUnavailable(
-                f"`{shown}` could not be read within {GIT_LIMIT_S} s: {type(error).__name__}", hint="check the network"
-            ) from error
-        if done.returncode != 0:
-            why = _USERINFO.sub("", " ".join(done.stderr.split()))[-200:]
-            raise MetadataUnavailable(f"`{shown}` could not be read: {why}", hint="check the address and the revision")
-        return done.stdout
 
     def _final(self, contents: Contents, data: bytes, name: str) -> Contents:
         if contents.final or not self.build:
@@ -229,7 +205,7 @@ class Collector:
             passed = ("PATH", "LANG", "SSL_CERT_FILE", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
             environment = {key: os.environ[key] for key in passed if key in os.environ} | {"HOME": folder, "TMPDIR": folder}
             command = [
-                self.uv or _find_uv(),
+                self.uv or find_packaged() or "uv",
                 "build",
                 "--wheel",
                 "--quiet",
@@ -286,13 +262,14 @@ class Collector:
         return contents
 
 
-def _find_uv() -> str:
+def _git(*arguments: str, folder: Path | str, shown: str) -> str:
     try:
-        from uv import find_uv_bin
-
-        return os.fspath(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        return "uv"
+        answer = git.run(*arguments, folder=folder, time_limit_s=GIT_LIMIT_S, protocols=git.REMOTE)
+    except git.Unanswered as error:
+        raise MetadataUnavailable(f"`{shown}` could not be read: {error.message}", hint=error.hint) from error
+    if not answer.ok:
+        raise MetadataUnavailable(f"`{shown}` could not be read: {answer.reason}", hint="check the address and the revision")
+    return answer.text
 
 
 def replace_tags(contents: Contents) -> Contents:

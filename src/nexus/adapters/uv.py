@@ -20,7 +20,7 @@ import tempfile
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,14 @@ class Uv:
     environ: Mapping[str, str] | None = None
     offline: bool = False
     build: bool = False  # for locks; a Problem says it for itself
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set, init=False, repr=False, compare=False)
+    _ended: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
+
+    def end(self) -> None:
+        """Ends every call that is under way and refuses later ones; each raises ResolverUnavailable. For interrupts."""
+        self._ended.set()
+        for process in tuple(self._running):
+            _kill(process)
 
     def resolve(self, problem: Problem) -> Resolution | Unsatisfiable:
         """Pins for every platform and Python from ``problem.python`` on, or the proof that there are none."""
@@ -196,7 +204,10 @@ class Uv:
             stderr=subprocess.PIPE,
             start_new_session=True,  # so that Git and builds below it end with it
         )
+        self._running.add(process)
         try:
+            if self._ended.is_set():
+                raise ResolverUnavailable("the command was interrupted")
             out, err = process.communicate(timeout=self.time_limit_s)
         except subprocess.TimeoutExpired:
             raise ResolverUnavailable(
@@ -205,12 +216,15 @@ class Uv:
             ) from None
         finally:
             _end(process)
+            self._running.discard(process)
+        if self._ended.is_set():
+            raise ResolverUnavailable("the command was interrupted")
         return _Answer(
             process.returncode, out[:_MAX_OUTPUT].decode(errors="replace"), clean(err[-_MAX_OUTPUT:].decode(errors="replace"))
         )
 
     def _binary(self) -> str:
-        found = self.binary or _packaged() or shutil.which("uv", path=self._environment().get("PATH"))
+        found = self.binary or find_packaged() or shutil.which("uv", path=self._environment().get("PATH"))
         if not found or not Path(found).is_file():
             raise ResolverUnavailable("`uv` is not installed here", hint="install it with `python -m pip install uv`")
         return found
@@ -235,16 +249,20 @@ def clean(text: str) -> str:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends uv and what it started (Git, builds) when it is still there, and closes its pipes."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    _kill(process)
+    process.wait()
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
 
 
-def _packaged() -> str:
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def find_packaged() -> str:
     """The binary of the `uv` distribution beside us. Locked: its look-up fills `sysconfig`, which 3.11 does not do thread-safe."""
     with _FINDING:
         try:

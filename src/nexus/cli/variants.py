@@ -330,7 +330,25 @@ def members_of(root: Path) -> frozenset[str] | None:
 def uv_of(how: Asking, declaration: Declaration) -> Uv:
     from nexus.adapters.uv import Uv
 
-    return Uv(time_limit_s=how.time_limit, offline=how.offline, build=declaration.rules.build)
+    uv = Uv(time_limit_s=how.time_limit, offline=how.offline, build=declaration.rules.build)
+    _end_on_interrupt(uv)
+    return uv
+
+
+def _end_on_interrupt(uv: Uv) -> None:
+    """Ctrl-C ends uv at once: it runs in sessions of its own, which the terminal does not reach, and threads wait for it."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def interrupted(number: int, frame: object) -> None:
+        uv.end()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGINT, before))
 
 
 def index_of(declaration: Declaration) -> Any:

@@ -44,6 +44,19 @@ def test_a_tree_without_a_pyproject_has_the_variants_of_its_files(tmp_path: Path
         auditfiles.read(tmp_path, ["product"])
 
 
+def test_a_variant_that_asks_for_nothing_has_nothing_to_audit(tmp_path: Path) -> None:
+    """Its empty lock passes; the empty lock of a variant that asks for something, or of a file, was cut short and does not."""
+    table = '[project]\nname = "r"\nversion = "1"\n[project.optional-dependencies]\necosystem = ["idna"]\nproduct = []\n'
+    (tmp_path / "pyproject.toml").write_text(table)
+    for name in ("ecosystem", "product"):
+        (tmp_path / f"requirements-{name}.txt").write_text("# nothing\n")
+    saved(folder(tmp_path / "db", one=record()), tmp_path / "advisories")
+    report = auditfiles.read(tmp_path).report(NOW)
+    assert [(item.lock, item.status) for item in report.verdicts] == [("ecosystem", "not-audited")]
+    assert auditfiles.read(tmp_path, ["product"]).report(NOW).ok
+    assert not auditfiles.read(tmp_path, files=[tmp_path / "requirements-product.txt"]).report(NOW).ok
+
+
 def test_the_snapshot_is_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A named snapshot comes first, then `advisories/` of the registry, then the user's."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))

@@ -82,7 +82,7 @@ def read(root: Path, variants: Sequence[str] = (), files: Sequence[Path] = (), s
     declaration = read_declaration(root)
     settings = read_settings(root)
     names = _names(root, variants, declaration) if variants or not files else ()
-    locks = [_lock(root, name) for name in names] + [_file(path) for path in files]
+    locks = [_lock(root, name, declaration) for name in names] + [_file(path) for path in files]
     if not locks:
         raise InvalidInput(
             f"`{root}` declares no variant and has no requirements-<variant>.txt", hint="give a file with `-r`, or `--root`"
@@ -198,12 +198,14 @@ def _names(root: Path, asked: Sequence[str], declaration: model.Declaration) -> 
     return tuple(dict.fromkeys(asked)) or present
 
 
-def _lock(root: Path, variant: str) -> Lock:
+def _lock(root: Path, variant: str, declaration: model.Declaration) -> Lock:
     paths = [root / pins.file_of(variant), root / pins.git_file_of(variant)]
     if not any(path.is_file() for path in paths):
         reason = f"`{pins.file_of(variant)}` is missing: write it with `nexus variants resolve {variant}`"
         return Lock(name=variant, files={}, reason=reason)
-    return Lock(name=variant, files={path.name: _text(path, pins.MAX_BYTES) for path in paths if path.is_file()})
+    texts = {path.name: _text(path, pins.MAX_BYTES) for path in paths if path.is_file()}
+    declared = declaration.variants.get(variant)
+    return Lock(name=variant, files=texts, empty=declared is not None and declaration.usable and not declared.requirements)
 
 
 def _file(path: Path) -> Lock:

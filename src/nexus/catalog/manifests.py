@@ -65,9 +65,10 @@ class Registration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackageManifest:
-    """``nexus.yaml``. ``variants`` is None where the file does not name them."""
+    """``nexus.yaml``. ``variants`` is None where the file does not name them; unless ``understood``, nothing is known of it."""
 
     file: str
+    understood: bool = True
     name: str = ""
     owners: tuple[str, ...] = ()
     variants: tuple[str, ...] | None = None
@@ -78,9 +79,10 @@ class PackageManifest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelManifest:
-    """``model.yaml``. ``vllm`` and ``testing`` are None where the section is absent."""
+    """``model.yaml``. ``vllm`` and ``testing`` are None where the section is absent; ``understood`` as above."""
 
     file: str
+    understood: bool = True
     id: str = ""
     owner: str = ""
     vllm: Mapping[str, Any] | None = None
@@ -126,6 +128,7 @@ def read_package(file: str, data: bytes) -> PackageManifest:
         registrations.append(Registration(requirement=_text(entry, "requirement_specifier"), experiments=experiments, at=at))
     return PackageManifest(
         file=file,
+        understood=_has_table(document.data, "package"),
         name=_text(table, "name"),
         owners=tuple(_list(table, "owners", str)),
         variants=tuple(_list(table, "variants", str)) if "variants" in table else None,
@@ -141,6 +144,7 @@ def read_model(file: str, data: bytes) -> ModelManifest:
     table = _table(document.data, "model")
     return ModelManifest(
         file=file,
+        understood=_has_table(document.data, "model"),
         id=_text(table, "id"),
         owner=_text(table, "owner"),
         vllm=_table(table, "vllm") if "vllm" in table else None,
@@ -241,6 +245,10 @@ def _experiment(one: Any, at: Path) -> Experiment:
     if isinstance(one, dict):
         return Experiment(_text(one, "experimentIdentifier"), _text(one, "actuatorIdentifier"), _text(one, "experimentVersion"), at)
     return Experiment(one if isinstance(one, str) else "", at=at)
+
+
+def _has_table(value: Any, key: str) -> bool:
+    return isinstance(value, dict) and isinstance(value.get(key), dict)
 
 
 def _table(value: Any, key: str) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class Model:
     instances: tuple[Instance, ...] = ()
 
     @property
+    def understood(self) -> bool:
+        """Whether there is a manifest and it could be read: only then is what it leaves out missing."""
+        return self.manifest is not None and self.manifest.understood
+
+    @property
     def id(self) -> str:
         return self.manifest.id if self.manifest is not None else ""
 
@@ -73,6 +78,11 @@ class Package:
     skills: tuple[Skill, ...] = ()
     local_packages: Mapping[str, bool] = field(default_factory=dict)  # folder → whether it has a pyproject.toml
     paths: tuple[str, ...] = ()
+
+    @property
+    def understood(self) -> bool:
+        """Whether there is a manifest and it could be read: only then is what it leaves out missing."""
+        return self.manifest is not None and self.manifest.understood
 
     @property
     def name(self) -> str:

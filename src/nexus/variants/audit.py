@@ -66,11 +66,15 @@ TARGETS: tuple[Mapping[str, str], ...] = tuple(
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """One lock: its name for people (a variant or a file), the text of each of its files, or why there is none."""
+    """One lock: its name for people (a variant or a file), the text of each of its files, or why there is none.
+
+    A lock without pins is not audited, unless it may be ``empty`` because its variant asks for nothing.
+    """
 
     name: str
     files: Mapping[str, str]
     reason: str = "the lock pins nothing"
+    empty: bool = False
 
 
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +131,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The audit of some locks against one snapshot. ``snapshot`` is None when there was none to read."""
 
+    locks: int
     verdicts: tuple[PinVerdict, ...]
     audited_at: datetime
     snapshot: Snapshot | None
@@ -134,8 +139,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether every pin is clean or waived, and there was something to audit."""
-        return bool(self.verdicts) and all(item.status in (CLEAN, WAIVED) for item in self.verdicts)
+        """Whether there was something to audit and every pin is clean or waived."""
+        return self.locks > 0 and all(item.status in (CLEAN, WAIVED) for item in self.verdicts)
 
     def of(self, status: str) -> tuple[PinVerdict, ...]:
         """The verdicts with this status."""
@@ -172,7 +177,7 @@ def audit(
     warnings = [*_snapshot_warnings(snapshot, now, max_age), *_waiver_warnings(waivers, verdicts, now)]
     if any(issue.severity.note == severity.MISSING_LIBRARY for verdict in verdicts for issue in verdict.issues):
         warnings.append(f"severities are unknown: {severity.MISSING_LIBRARY}")
-    return Report(verdicts=tuple(verdicts), audited_at=now, snapshot=snapshot, warnings=tuple(warnings))
+    return Report(locks=len(locks), verdicts=tuple(verdicts), audited_at=now, snapshot=snapshot, warnings=tuple(warnings))
 
 
 def _of_lock(lock: Lock, examiner: _Examiner) -> list[PinVerdict]:
@@ -184,7 +189,7 @@ def _of_lock(lock: Lock, examiner: _Examiner) -> list[PinVerdict]:
             PinVerdict(lock=lock.name, file=file, line=finding.line, name="?", version="", status=UNKNOWN, reason=finding.message)
             for finding in read.findings
         ]
-    if not verdicts:
+    if not verdicts and not lock.empty:
         first = min(lock.files, default="")
         verdicts.append(PinVerdict(lock=lock.name, file=first, line=0, name="?", version="", status=UNKNOWN, reason=lock.reason))
     return sorted(verdicts, key=lambda item: (item.file, item.line))

@@ -134,7 +134,8 @@ def lines(report: Report) -> list[str]:
     """What a person is told after the table: counts, scores, snapshot, warnings."""
     counts = {status: len(report.of(status)) for status in (CLEAN, VULNERABLE, WAIVED, UNKNOWN)}
     plain, full = report.score(waived=False), report.score(waived=True)
-    told = [f"{sum(counts.values())} pins: " + ", ".join(f"{count} {status}" for status, count in counts.items() if count)]
+    outcome = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    told = [f"{sum(counts.values())} pins: {outcome or 'nothing to audit'}"]
     if full.vulnerabilities:
         told.append(f"score {_told(plain)}; without waivers {_told(full)}")
     if report.snapshot is not None:

@@ -122,6 +122,15 @@ def test_a_broken_tree_gives_the_code_at_its_place(code: str, changes: list[dict
     assert found[0].hint
 
 
+@pytest.mark.parametrize("file", [NEXUS, MODEL])
+@pytest.mark.parametrize("text", ["package:\n\tname: x\n", "", "a: [", "package: [x]\nmodel: [x]\n"])
+def test_of_a_manifest_that_cannot_be_understood_nothing_else_is_missing(file: str, text: str) -> None:
+    """One finding says what is wrong with the file; no rule speaks of owners or variants that it may well name."""
+    found = {one.code for one in report({file: text}).findings if one.file == file}
+    assert found
+    assert not found & {"NX-C033", "NX-C036", "NX-C042", "NX-C048"}
+
+
 @pytest.mark.parametrize(("code", "trouble"), TROUBLES)
 def test_what_cannot_be_read_is_a_finding_and_not_a_missing_file(code: str, trouble: Trouble) -> None:
     """A file that is there but unreadable is told as such; it does not also count as missing."""

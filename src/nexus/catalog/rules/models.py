@@ -58,7 +58,7 @@ def model_twice(snapshot: Snapshot) -> Iterator[Problem]:
 def owner_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Each model has an owner: its own, or by default those of its package. Test failures are notified to them."""
     for model in package.models:
-        if model.manifest is not None and package.manifest is not None and not package.owners_of(model):
+        if model.understood and package.understood and not package.owners_of(model):
             yield Problem(_file(model), f"neither the model {shown(model.shown)} nor its package names an owner", ("model",))
 
 

@@ -104,7 +104,7 @@ def package_twice(snapshot: Snapshot) -> Iterator[Problem]:
 def owner_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Somebody answers for each package: failures are notified to its owners, and deadlines run against them. Trees of
     algorithm-nexus 0.2.x name no owners, so this is a warning until the registry's own `[tool.nexus.rules]` makes it an error."""
-    if package.manifest is not None and not package.manifest.owners:
+    if package.understood and not package.owners:
         yield Problem(_file(package), f"the package {shown(package.name)} names no owner", ("package",))
 
 
@@ -129,7 +129,7 @@ def owner_twice(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
 def variant_none(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """A registered package belongs to at least one variant; in none, it is never resolved, tested or released. Membership is a
     requirement of its name in the extra `ecosystem`, `candidate` or `product` of the registry's `pyproject.toml`."""
-    if snapshot.project.members and package.manifest is not None and not snapshot.project.variants_of(package.name):
+    if snapshot.project.members and package.understood and not snapshot.project.variants_of(package.name):
         yield Problem(_file(package), f"{shown(package.name)} stands in no variant of `{places.PROJECT}`", ("package", "name"))
 
 

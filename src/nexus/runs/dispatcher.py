@@ -159,8 +159,9 @@ class Dispatcher:
                 claim = dispatch.Claim(run_id=run.id, parent_id=run.parent.run_id if run.parent else None)
             self._held[run.id] = _Held(run.attempt, claim)
         async for run in every(self._store, Filter(stage=Stage.RUNNING)):
-            if run.waiting:
-                self._delay(run, self._until_due(run))
+            if run.waiting:  # a wall clock that was set back since then makes no pause longer than it was meant
+                meant = max(run.not_before - run.last_modified, timedelta()) if run.not_before is not None else timedelta()
+                self._delay(run, min(self._until_due(run), meant))
         for parent_id in list(self._held):
             await self._take_children(parent_id)
         await self.recount()

@@ -164,6 +164,16 @@ def test_every_retry_is_remembered_over_a_restart(rig: Rig) -> None:
     assert (rig.starts(first), rig.starts(second)) == (before[0] + 1, before[1] + 1)
 
 
+def test_a_clock_set_back_before_a_restart_makes_no_pause_longer(rig: Rig) -> None:
+    """The retry is due after the pause that was meant, not when the wall clock has caught up."""
+    run_id = rig.begin(retries=1)
+    rig.finish(run_id, code=1)
+    rig.clock.ahead -= timedelta(hours=5)
+    rig.again()
+    rig.wait(2.0)
+    assert rig.starts(run_id) == 2
+
+
 def test_an_end_that_is_told_again_frees_nothing(narrow: Rig) -> None:
     """After a restart the engine tells of all ends it keeps; the first attempt's does not free what the second holds."""
     run_id = narrow.begin(retries=1)

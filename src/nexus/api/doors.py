@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Mapping
 from time import perf_counter
 
 from nexus.api import guard
 from nexus.api.answers import Answer, RefusedFindings, Stream, refusal, unexpected
 from nexus.api.request import ClientGone, Receive, Request, Scope, Send, header_map
-from nexus.api.routes import Found, Router
+from nexus.api.routes import Found, Route, Router
 from nexus.api.services import Context, DoorSettings, Services
 from nexus.api.table import ROWS
 from nexus.kernel.access import ANONYMOUS, Principal
-from nexus.kernel.errors import NexusError, WrongMediaType
+from nexus.kernel.errors import InvalidInput, NexusError, WrongMediaType
 
 log = logging.getLogger("nexus.api")
 
@@ -82,7 +83,10 @@ class Doors:
             guard.permit(route, principal, found.parts)
         if scope["method"] == "POST":
             _check_media_type(headers.get(b"content-type"))
-        return await route.handler(context, Request(scope, receive, headers, found.parts, found.api, principal))
+        request = Request(scope, receive, headers, found.parts, found.api, principal)
+        if request.strict and scope["query_string"]:
+            _check_query(request.query(), route)
+        return await route.handler(context, request)
 
 
 def build_app(services: Services, settings: DoorSettings | None = None) -> Doors:
@@ -97,6 +101,15 @@ def _check_media_type(given: bytes | None) -> None:
     if given is None or given.partition(b";")[0].strip().lower() != b"application/json":
         shown = "nothing" if given is None else given[:64].decode("latin-1")
         raise WrongMediaType(f"the content type is `{shown}`", hint="send `Content-Type: application/json`")
+
+
+def _check_query(query: Mapping[str, str], route: Route) -> None:
+    """Raises InvalidInput for a field the route does not know: a misspelt filter must not list everything."""
+    known = [field.name for field in route.query]
+    unknown = [name[:64] for name in query if name not in known]
+    if unknown:
+        hint = f"it knows `{'`, `'.join(known)}`" if known else "it takes none"
+        raise InvalidInput(f"`{unknown[0]}` is no field of this query", hint=hint)
 
 
 def _is_latest(scope: Scope, found: Found | None) -> bool:

@@ -26,6 +26,7 @@ from nexus.runs.templates import Manifest, Template, Workgroup, read_manifests
 MAX_LOG = 4 * 1024 * 1024
 _DEFAULT_LOG = 1024 * 1024
 MAX_MANIFESTS = 10_000
+_NARROWED = (Field("name", "string", "One thing of the view."), Field("variant", "string", "One variant of the registry."))
 
 
 class ManifestFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -299,11 +300,11 @@ ROWS = (
     Route(
         name="registry", method="GET", path="/algorithm/{api}/registry/{view}", apis=LATEST, handler=registry, group="registry",
         doc="A read-only view of the registry this service was started with: packages, models, owners, findings, variants, audit.",
-        scope=Scope.READ, gives="application/json", statuses={404: "No such view, or no registry."},
+        scope=Scope.READ, gives="application/json", statuses={404: "No such view, or no registry."}, query=_NARROWED,
     ),
     Route(
         name="registry-item", method="GET", path="/algorithm/{api}/registry/{view}/{name}", apis=LATEST, handler=registry,
         group="registry", doc="One thing of such a view, by name.", scope=Scope.READ, gives="application/json",
-        statuses={404: "No such view, or no registry."},
+        statuses={404: "No such view, or no registry."}, query=_NARROWED,
     ),
 )  # fmt: skip

@@ -296,11 +296,20 @@ async def test_a_registry_is_shown_where_there_is_one() -> None:
         return {"packages": ["a"], "asked": dict(query)}
 
     house = await House(registry={"packages": packages}).furnish()
-    found = await house.call("GET", "/algorithm/latest/registry/packages?owner=x")
-    assert found.json() == {"packages": ["a"], "asked": {"owner": "x"}}
+    found = await house.call("GET", "/algorithm/latest/registry/packages?variant=x")
+    assert found.json() == {"packages": ["a"], "asked": {"variant": "x"}}
     found = await house.call("GET", "/algorithm/latest/registry/packages/team%2Fa")
     assert found.json()["asked"] == {"name": "team/a"}
     assert (await house.call("GET", "/algorithm/latest/registry/packages/none")).status == 404
     assert "`packages`" in (await house.call("GET", "/algorithm/latest/registry/models")).text
     bare = await House().furnish()
     assert "--registry" in (await bare.call("GET", "/algorithm/latest/registry/packages")).json()["error"]["hint"]
+
+
+async def test_a_misspelt_filter_is_refused_by_latest() -> None:
+    """A field the route does not know is 400 with the fields it knows: it must not list everything instead."""
+    house = await House().furnish()
+    reply = await house.call("GET", "/algorithm/latest/runs?algoritm=x")
+    assert reply.status == 400
+    assert "`algoritm` is no field of this query" in reply.text
+    assert "`algorithm`" in reply.json()["error"]["hint"]

@@ -66,6 +66,22 @@ async def test_what_a_command_leaves_behind_ends_with_it(subject: ProcessSubject
     assert subject.processes(launch.run_id) == 0
 
 
+async def test_a_bad_end_keeps_its_last_words(subject: ProcessSubject) -> None:
+    """What a failing command last wrote to stderr is in its exit, from a whole line on; a good end keeps nothing."""
+    script = "i=0; while [ $i -lt 400 ]; do echo noise number $i >&2; i=$((i+1)); done; echo 'no module called x' >&2; exit 3"
+    launch = subject.launch_argv(sh(script))
+    await subject.engine.create(launch)
+    exit_ = (await subject.ended(launch.run_id)).exit
+    assert exit_.code == 3
+    heading, first, *_, last = exit_.detail.split("\n")
+    assert (heading, last) == ("The end of its stderr:", "no module called x")
+    assert first.startswith("noise number ")
+    assert len(exit_.detail) < 2200
+    quiet = subject.launch_argv(sh("echo careful >&2"))
+    await subject.engine.create(quiet)
+    assert (await subject.ended(quiet.run_id)).exit.detail == ""
+
+
 async def test_a_signal_from_elsewhere_is_told(subject: ProcessSubject) -> None:
     """A command killed by a signal nobody here sent ends as SIGNALLED, with its number."""
     launch = subject.launch_argv(sh("kill -SEGV $$"))

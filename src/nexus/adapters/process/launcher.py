@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 
 from nexus.adapters.process import folders, watch
-from nexus.adapters.process.logs import STREAMS, BoundedLog
+from nexus.adapters.process.logs import LAST_BYTES, STREAMS, BoundedLog
 
 _SAMPLE_S = 0.2  # how often memory is looked at when there is a limit
 _SAMPLE_UNLIMITED_S = 2.0  # and when only the peak is of interest
@@ -260,12 +260,21 @@ class Launcher:
         if self._reason:
             return self._record(self._reason, detail=self._detail)
         if code >= 0:
-            return self._record("exited", code=code)
+            return self._record("exited", code=code, detail=self._last_words() if code else "")
         if -code == signal.SIGKILL and watch.oom_kills() > self._oom_before:
             return self._record(
                 "out-of-memory", detail="killed while the kernel ended processes because the machine was out of memory"
             )
-        return self._record("signalled", signal=-code)
+        return self._record("signalled", signal=-code, detail=self._last_words())
+
+    def _last_words(self) -> str:
+        """The end of what was written to stderr, from the first whole line on: most bad ends explain themselves there."""
+        logs = list(self._logs.values())
+        last = logs[STREAMS.index("stderr")].last if logs else b""
+        if len(last) == LAST_BYTES:
+            last = last.partition(b"\n")[2] or last
+        text = last.decode("utf-8", "replace").strip()
+        return f"The end of its stderr:\n{text}" if text else ""
 
     def _record(self, kind: str, **fields: object) -> Record:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 
 STREAMS = ("stdout", "stderr")
+LAST_BYTES = 2048  # of a stream that are remembered for the record of a bad end
 _TAIL_FILES = 4  # the newest four, each an eighth of the limit: the tail keeps between 3/8 and 4/8 of it
 
 
@@ -23,6 +24,7 @@ class BoundedLog:
         self._path = os.path.join(folder, stream)
         self._room = limit_bytes // 2
         self._chunk = max(limit_bytes // (2 * _TAIL_FILES), 1)
+        self.last = b""
         self._position = 0
         self._tail: list[str] = []
         self._file_room = self._room
@@ -30,6 +32,7 @@ class BoundedLog:
 
     def write(self, data: bytes) -> None:
         """Keeps *data*, and drops the oldest part of the tail for it if need be."""
+        self.last = (self.last + data[-LAST_BYTES:])[-LAST_BYTES:]
         view = memoryview(data)
         while view:
             if not self._file_room:

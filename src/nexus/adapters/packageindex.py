@@ -58,6 +58,7 @@ class PackageIndex:
         self._time_limit_s = time_limit_s
         self._pages: dict[str, tuple[File, ...]] = {}
         self._lock = threading.Lock()
+        self._ended = threading.Event()
         handlers = (urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler())
         self._opener = urllib.request.OpenerDirector()  # http and https alone: an index must not send us to `file:`
         for handler in (
@@ -67,6 +68,10 @@ class PackageIndex:
             urllib.request.HTTPDefaultErrorHandler(),
         ):
             self._opener.add_handler(handler)
+
+    def end(self) -> None:
+        """Refuses every request from now on with MetadataUnavailable: for interrupts."""
+        self._ended.set()
 
     def files(self, name: str) -> tuple[File, ...]:
         """Every file of a project, oldest version first. Raises MetadataUnavailable."""
@@ -192,6 +197,8 @@ class PackageIndex:
 
     def request(self, url: str, index: Index, headers: Mapping[str, str], *, missing_ok: bool = False) -> Any:
         """An open HTTP answer; None for 404 with *missing_ok*. Raises MetadataUnavailable without any credential in it."""
+        if self._ended.is_set():
+            raise MetadataUnavailable("the command was interrupted")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https"):
             raise MetadataUnavailable(f"the index names a file over `{parts.scheme}`, which is not followed")

@@ -186,6 +186,8 @@ class Uv:
 
     def _unavailable(self, answer: _Answer, doing: str) -> ResolverUnavailable:
         reason = _reason(answer.err) or f"exit {answer.code} without a word"
+        if _is_outage(answer.err):
+            reason = ": ".join(line.strip() for line in reason.splitlines())  # from the request down to the socket
         hint = "check the network and uv's index settings (UV_DEFAULT_INDEX, uv.toml), then repeat; nothing was written"
         if "disabled" in reason and "build" in reason.lower():
             hint = (

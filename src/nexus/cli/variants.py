@@ -331,23 +331,25 @@ def uv_of(how: Asking, declaration: Declaration) -> Uv:
     from nexus.adapters.uv import Uv
 
     uv = Uv(time_limit_s=how.time_limit, offline=how.offline, build=declaration.rules.build)
-    _end_on_interrupt(uv)
+    _end_on_interrupt(uv.end)
     return uv
 
 
-def _end_on_interrupt(uv: Uv) -> None:
-    """Ctrl-C ends uv at once: it runs in sessions of its own, which the terminal does not reach, and threads wait for it."""
+def _end_on_interrupt(end: Callable[[], None]) -> None:
+    """Ctrl-C ends what threads wait for at once: uv runs in sessions of its own, which the terminal does not reach."""
     import signal
     import threading
 
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
         return
 
-    def interrupted(number: int, frame: object) -> None:
-        uv.end()
-        raise KeyboardInterrupt
+    def interrupted(number: int, frame: Any) -> None:
+        end()
+        if callable(before):
+            before(number, frame)
 
-    before = signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
     click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGINT, before))
 
 
@@ -356,4 +358,6 @@ def index_of(declaration: Declaration) -> Any:
 
     from nexus.adapters.packageindex import PackageIndex
 
-    return PackageIndex(project=declaration.uv, cache=Path(platformdirs.user_cache_dir("nexus")))
+    index = PackageIndex(project=declaration.uv, cache=Path(platformdirs.user_cache_dir("nexus")))
+    _end_on_interrupt(index.end)
+    return index

@@ -110,12 +110,16 @@ def remove_item(text: str, at: Path) -> str:
 def add_requirement(text: str, variants: Sequence[str], requirement: str) -> str:
     """The project file with a requirement added to the extras of these variants, in alphabetical place where they are sorted."""
 
-    def add(requirements: MutableSequence[Any]) -> None:
+    def add(requirements: Any) -> None:
         names = [normalise(str(one)) for one in requirements]
         place = len(names)
         if names == sorted(names):
             place = next((n for n, name in enumerate(names) if name > normalise(requirement)), len(names))
-        if place < len(names):
+        if place < len(names) and "\n" not in requirements.as_string():
+            later = [str(one) for one in requirements[place:]]  # tomlkit forgets the space after what it inserts in a line
+            del requirements[place:]
+            requirements.extend([requirement, *later])
+        elif place < len(names):
             requirements.insert(place, requirement)
         else:
             requirements.append(requirement)

@@ -80,6 +80,10 @@ class FileObjects:
         """Removes an object, durably; none is no error."""
         await _in_thread(self.remove, key)
 
+    async def names(self, folder: str) -> list[str]:
+        """The names of the objects directly in *folder*."""
+        return await _in_thread(self._names, folder)
+
     # ── in threads ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def new_spool(self) -> _Handle:
@@ -112,6 +116,16 @@ class FileObjects:
             except OSError as error:
                 if error.errno not in _NOT_THERE:
                     raise
+
+    def _names(self, folder: str) -> list[str]:
+        with _translated(self._root):
+            try:
+                with self._folder(check_key(folder)) as folders, os.scandir(folders[-1]) as entries:
+                    return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+            except OSError as error:
+                if error.errno in _NOT_THERE:
+                    return []
+                raise
 
     def _sync(self, parts: tuple[str, ...], folders: list[int]) -> None:
         """Brings the entry, and the names of the folders on its way, to the disk; the deepest first."""

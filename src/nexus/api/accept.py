@@ -18,7 +18,7 @@ from nexus.kernel.access import Principal, Scope
 from nexus.kernel.errors import Draining, InvalidEnvelope, MissingScope, NexusError
 from nexus.runs.model import Payload
 from nexus.runs.ports import Spool
-from nexus.runs.submission import Submit
+from nexus.runs.submission import PAYLOADS, Submit
 from nexus.wire import v1
 
 log = logging.getLogger("nexus.api")
@@ -50,8 +50,8 @@ async def create(context: Context, request: Request) -> Answer:
     run_id = context.services.ids()
     if more:
         context.services.algorithms.find(request.parts[0])  # before half a gigabyte is taken in
-        envelope = await _spool(context, request, head, f"payloads/{run_id}", replay_of)
-        payload = Payload(size_bytes=envelope.size_bytes, offset=envelope.offset, object_key=f"payloads/{run_id}")
+        envelope = await _spool(context, request, head, f"{PAYLOADS}/{run_id}", replay_of)
+        payload = Payload(size_bytes=envelope.size_bytes, offset=envelope.offset, object_key=f"{PAYLOADS}/{run_id}")
     else:
         envelope = read(head, strict=request.strict, inline=True, replay_of=replay_of)
         payload = Payload(size_bytes=envelope.size_bytes)

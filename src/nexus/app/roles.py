@@ -24,7 +24,7 @@ from nexus.api.access import check_bind
 from nexus.app import doors, wiring
 from nexus.app.settings import Settings, misspelt
 from nexus.kernel.documents import Finding
-from nexus.kernel.errors import InvalidTemplate
+from nexus.kernel.errors import InvalidTemplate, NexusError
 from nexus.runs.templates import Manifest, read_manifests
 
 log = logging.getLogger("nexus.service")
@@ -77,6 +77,7 @@ class Service:
         self._warnings = warnings
         self._dispatching: asyncio.Task[None] | None = None
         self._supervising: asyncio.Task[None] | None = None
+        self._tidying: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> str:
@@ -96,10 +97,20 @@ class Service:
         await parts.dispatcher.recover(started)
         self._dispatching = asyncio.create_task(parts.dispatcher.run(), name="dispatcher")
         self._supervising = asyncio.create_task(parts.supervision.run(), name="supervisor")
+        self._tidying = asyncio.create_task(self._tidy(parts.ids()), name="tidying")
         self._doors.ready()
         for finding in self._warnings:
             log.warning(finding.text())
         _calm_the_collector()
+
+    async def _tidy(self, before: str) -> None:
+        try:
+            removed = await self._parts.submission.tidy(before)
+        except NexusError as error:  # the next start tries again
+            log.warning("payloads.not-tidied", extra={"fields": {"code": error.code, "error": error.message}})
+            return
+        if removed:
+            log.info("payloads.tidied", extra={"fields": {"removed": removed}})
 
     async def until_stopped(self, stop: asyncio.Event) -> None:
         """Returns when told to stop. Raises what ended a loop: without one of them the service would be a shell."""
@@ -121,6 +132,7 @@ class Service:
             order.push_async_callback(parts.engine.stop)
             order.push_async_callback(parts.supervision.drain)
             order.push_async_callback(_end, self._supervising)
+            order.push_async_callback(_end, self._tidying)
             order.push_async_callback(_end, self._dispatching)
             order.push_async_callback(self._doors.close, parts.settings.drain_timeout)
 

@@ -264,6 +264,7 @@ class Objects(Protocol):
     O4  A spool that is not committed leaves nothing behind, also after a crash (cleaned at the next start).
     O5  A full disk raises NoSpace and leaves nothing of that object.
     O6  Keys are plain relative names; anything else (absolute, `..`, empty parts, control characters) is refused.
+    O7  names() gives the committed keys directly below a folder, none twice; none for a folder that is not there.
     """
 
     def spool(self) -> AbstractAsyncContextManager[Spool]: ...
@@ -277,3 +278,7 @@ class Objects(Protocol):
         ...
 
     async def delete(self, key: str) -> None: ...
+
+    async def names(self, folder: str) -> list[str]:
+        """The last parts of the keys directly below *folder* (a key without its last part), in no order."""
+        ...

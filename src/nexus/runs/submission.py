@@ -18,6 +18,8 @@ from nexus.runs.configuration import merge
 from nexus.runs.model import ParentRef, Payload, Run, Stage
 from nexus.runs.ports import Accepted, Objects, RunStore, TreeLimits
 
+PAYLOADS = "payloads"  # the folder of large payloads, each under its run's id
+
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the door understood it.
@@ -94,6 +96,18 @@ class Submission:
         else:
             self._offer(accepted.run)
         return accepted
+
+    async def tidy(self, before: str) -> int:
+        """Removes payloads whose run was never stored, because the service died between the two; how many.
+
+        Only those made before the id *before* are looked at: a newer one may be on its way to its row.
+        """
+        removed = 0
+        for run_id in await self._objects.names(PAYLOADS):
+            if run_id < before and await self._store.find(run_id) is None:
+                await self._objects.delete(f"{PAYLOADS}/{run_id}")
+                removed += 1
+        return removed
 
     def _draft(self, request: Submit) -> Run:
         template = self._algorithms.find(request.algorithm)

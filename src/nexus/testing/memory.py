@@ -257,6 +257,11 @@ class MemoryObjects:
         check_key(key)
         self._objects.pop(key, None)
 
+    async def names(self, folder: str) -> list[str]:
+        check_key(folder)
+        keys = [key.removeprefix(f"{folder}/") for key in self._objects if key.startswith(f"{folder}/")]
+        return [key for key in keys if "/" not in key]
+
     def keep(self, key: str, data: bytes) -> None:
         """Takes an object in. Raises Conflict, NoSpace."""
         check_key(key)

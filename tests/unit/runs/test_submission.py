@@ -139,3 +139,13 @@ async def _cut_off(submission: Submission, request: Submit, at: asyncio.Event) -
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_payloads_without_a_run_are_tidied_away(rig: Rig, desk: Desk) -> None:
+    """What a crash left between payload and row is removed; stored runs keep theirs, and what is newer may be on its way."""
+    stored, lost, newer = desk.large(), desk.large(), desk.large()
+    rig.do(desk.submission.submit(stored))
+    assert rig.do(desk.submission.tidy(newer.run_id)) == 1
+    assert rig.do(desk.keys(lost)) is None
+    assert rig.do(desk.keys(stored)) == 2
+    assert rig.do(desk.keys(newer)) == 2

@@ -167,6 +167,16 @@ class ObjectsSuite:
         await subject.make_room()
         assert await put(subject.objects, "large", *[b"x" * MEBIBYTE] * 4) == 4 * MEBIBYTE
 
+    async def test_o7_names_are_those_of_one_folder(self, subject: ObjectsSubject) -> None:
+        """What is committed directly below a folder is named; deeper keys, deleted ones and open spools are not."""
+        for key in ("payloads/a", "payloads/b", "payloads/deep/c", "results/d"):
+            await put(subject.objects, key, b"x")
+        await subject.objects.delete("payloads/b")
+        async with subject.objects.spool() as spool:
+            await spool.write(b"x")
+            assert await subject.objects.names("payloads") == ["a"]
+        assert await subject.objects.names("nothing") == []
+
     @pytest.mark.parametrize("key", BAD_KEYS, ids=repr)
     async def test_o6_only_plain_relative_names_are_keys(self, subject: ObjectsSubject, key: str) -> None:
         """Every other key is refused by every call, before anything happens."""

@@ -338,3 +338,23 @@ def test_written_files_can_be_read_by_others(root: Path) -> None:
     """Manifests are public: a new file is not private to its writer."""
     edits.write_file(root / "out.txt", "x")
     assert stat.S_IMODE((root / "out.txt").stat().st_mode) & 0o044
+
+
+def test_all_files_are_written_or_none(tmp_path: Path) -> None:
+    """When one file cannot be written, the others keep their text and nothing is left over; None removes a file."""
+    old, new = tmp_path / "a.txt", tmp_path / "sub" / "c.txt"
+    old.write_text("old")
+    with pytest.raises(RegistryEditRefused, match="cannot be written"):
+        edits.write_files({new: "new", old / "b.txt": "new"})
+    assert old.read_text() == "old"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [old]
+    edits.write_files({old: None, new: "new"})
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["new"]
+
+
+def test_a_write_keeps_the_mode_of_a_file(tmp_path: Path) -> None:
+    """A replaced file is as readable as before."""
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "a.txt").chmod(0o640)
+    edits.write_file(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640

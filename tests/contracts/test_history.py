@@ -10,7 +10,7 @@ import pytest
 
 from nexus.adapters import history
 from nexus.adapters.history import GitHistory
-from nexus.kernel.errors import NotARegistry, RegistryEditRefused, RevisionUnreadable
+from nexus.kernel.errors import NotARegistry, RevisionUnreadable
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -66,26 +66,6 @@ def test_within_a_hook_the_registry_is_still_read_from_its_own_checkout(
 def test_a_folder_without_git_has_no_commits(tmp_path: Path) -> None:
     """No checkout is an empty history."""
     assert GitHistory(tmp_path).commits(["pyproject.toml"], 5) == []
-
-
-def test_all_files_are_written_or_none(tmp_path: Path) -> None:
-    """When one file cannot be written, the others keep their text and nothing is left over."""
-    (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(RegistryEditRefused):
-        history.write_texts(tmp_path, {"a.txt": "new", "missing/b.txt": "new"})
-    assert (tmp_path / "a.txt").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-    history.write_texts(tmp_path, {"a.txt": None, "c.txt": "new"})
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"c.txt": "new"}
-
-
-def test_a_write_keeps_the_mode_of_a_file(tmp_path: Path) -> None:
-    """A replaced file is as readable as before."""
-    (tmp_path / "a.txt").write_text("old")
-    (tmp_path / "a.txt").chmod(0o640)
-    history.write_texts(tmp_path, {"a.txt": "new", "b.txt": "new"})
-    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
-    assert (tmp_path / "b.txt").stat().st_mode & 0o777 == 0o644
 
 
 def test_links_out_of_the_registry_and_bad_bytes_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,37 @@ def recover(root: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes one file whole: a reader sees the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.nexus-{os.getpid()}")
+    """Writes one file whole: a reader sees the old text or the new one. Raises RegistryEditRefused."""
+    write_files({path: text})
+
+
+def write_files(texts: Mapping[Path, str | None]) -> None:
+    """Writes every text (None removes the file): all are on disk before the first takes its name, so a full disk changes nothing.
+
+    Raises RegistryEditRefused. For files that are made again by the same command; what a person wrote is changed by :func:`apply`.
+    """
+    staged = {path: path.with_name(f".{path.name}.nexus-{os.getpid()}") for path, text in texts.items() if text is not None}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(temporary, text.encode())
-        temporary.replace(path)
+        for path, temporary in staged.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_synced(temporary, (texts[path] or "").encode())
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
+        for path, temporary in staged.items():
+            temporary.replace(path)
+        for path in texts.keys() - staged.keys():
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in texts}:
+            _sync_folder(folder)
     except OSError as error:
-        raise RegistryEditRefused(f"`{path}` cannot be written: {error.strerror}", hint="choose another place") from error
+        named = error.filename or next(iter(texts))
+        raise RegistryEditRefused(
+            f"`{named}` cannot be written: {error.strerror}", hint="check its permissions and the disk"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in staged.values():
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,20 +1,18 @@
-"""A registry's files, from the folder or from any Git revision without checking it out, and writes that are all or nothing.
+"""The files that say something of a registry's variants, from the folder or from any Git revision without checking it out.
 
-Implements History of `nexus.variants.ports`. Runs the `git` command with the user's configuration of hooks, pagers and external
-diffs left out; revisions and paths are passed as data, never as options.
+Implements History of `nexus.variants.ports`. Revisions and paths are passed to Git as data, never as options. They are written by
+`nexus.adapters.edits`.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from nexus.adapters import checkout, git
-from nexus.kernel.errors import NotARegistry, RegistryEditRefused, RevisionUnreadable
+from nexus.kernel.errors import NotARegistry, RevisionUnreadable
 from nexus.variants.ports import Commit
 
 _MAX_FILE = 16 * 1024 * 1024
@@ -70,45 +68,3 @@ def read_texts(root: Path, paths: Iterable[str]) -> dict[str, str]:
         except OSError as error:
             raise NotARegistry(f"`{path}` cannot be read: {error.strerror}", hint="check its permissions") from None
     return found
-
-
-def write_texts(root: Path, texts: Mapping[str, str | None]) -> None:
-    """Writes every text (None removes the file), or nothing: all are on disk before the first takes its name.
-
-    Raises RegistryEditRefused, with the registry as it was.
-    """
-    written: list[tuple[Path, Path]] = []
-    try:
-        for path, text in texts.items():
-            if text is not None:
-                written.append((_temporary(root / path, text), root / path))
-        for temporary, place in written:
-            temporary.replace(place)
-        for path, text in texts.items():
-            if text is None:
-                (root / path).unlink(missing_ok=True)
-        _sync_folder(root)
-    except OSError as error:
-        raise RegistryEditRefused(f"the registry cannot be written: {error}", hint="check its permissions and the disk") from error
-    finally:
-        for temporary, _ in written:
-            temporary.unlink(missing_ok=True)
-
-
-def _temporary(place: Path, text: str) -> Path:
-    """A finished copy beside *place*, with the mode a new file would have."""
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(name).chmod(place.stat().st_mode & 0o777 if place.exists() else 0o644)
-    return Path(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -98,7 +98,7 @@ def resolve(
 
     Example: nexus variants resolve ecosystem --upgrade idna
     """
-    from nexus.adapters import history
+    from nexus.adapters import edits
     from nexus.variants import resolution
     from nexus.variants.ports import Resolution, Unsatisfiable
 
@@ -123,7 +123,7 @@ def resolve(
     plan = resolution.plan(registry.declaration, answers, registry.committed, lock=lock)
     _print_plan(plan)
     if plan.files and not dry_run:
-        history.write_texts(registry.root, {file.path: file.after for file in plan.files})
+        edits.write_files({registry.root / file.path: file.after for file in plan.files})
         output.note(f"wrote {len(plan.files)} {'file' if len(plan.files) == 1 else 'files'}")
 
 

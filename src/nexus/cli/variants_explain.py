@@ -89,10 +89,10 @@ def _print(found: list[Explanation], fmt: str) -> None:
 
 
 def _draw(found: list[Explanation], path: Path) -> None:
-    from nexus.adapters import history
+    from nexus.adapters import edits
     from nexus.variants import picture
 
     for number, one in enumerate(found):
         place = path if number == 0 else path.with_stem(f"{path.stem}-{one.conflict.variant}")
-        history.write_texts(place.parent, {place.name: picture.svg(one.conflict)})
+        edits.write_file(place, picture.svg(one.conflict))
         output.note(f"wrote {place}")

@@ -72,17 +72,6 @@ def chains(pins: Iterable[Pin], package: str) -> Chains:
     return Chains(chains=tuple(found), complete=not paths)
 
 
-def members_above(pins: Iterable[Pin], package: str, members: Iterable[str]) -> tuple[str, ...]:
-    """The *members* that bring *package*, at any distance, by name."""
-    above, wanted = parents(pins), frozenset(members)
-    seen, stack = {package}, [package]
-    while stack:
-        for name in above.get(stack.pop(), frozenset()) - seen:
-            seen.add(name)
-            stack.append(name)
-    return tuple(sorted(seen & wanted))
-
-
 def compare(
     before: Sequence[Pin], after: Sequence[Pin], asked_before: Sequence[Asked] = (), asked_after: Sequence[Asked] = ()
 ) -> tuple[Change, ...]:

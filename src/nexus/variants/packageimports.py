@@ -18,7 +18,8 @@ from packaging.utils import canonicalize_name
 REQUIRED, OPTIONAL = "required", "optional"
 MAX_MODULE_BYTES = 2 * 1024 * 1024
 _GONE = {"asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "distutils", "imp", "nntplib", "smtpd", "telnetlib"}
-_STANDARD = frozenset(sys.stdlib_module_names) | _GONE | {"__main__", "_typeshed"}
+_LATER = {"annotationlib", "compression", "_colorize"}  # of 3.14; packages import them under a test of the version
+_STANDARD = frozenset(sys.stdlib_module_names) | _GONE | _LATER | {"__main__", "_typeshed"}
 _TESTS = ("tests", "test", "testing", "conftest", "docs", "examples", "benchmarks")
 
 # Import names that differ from the distribution's name; several distributions may provide one. Facts of the named projects.

@@ -46,11 +46,6 @@ def test_circles_and_crowds_end() -> None:
     assert not crowd.complete
 
 
-def test_members_above_a_package_are_found_at_any_distance() -> None:
-    """Both members bring the url package, one of them through the other."""
-    assert graph.members_above(HELD, "mdurl", ["rich", "markdown-it-py", "idna"]) == ("markdown-it-py", "rich")
-
-
 def asked(*texts: str) -> tuple[Asked, ...]:
     listed = ", ".join(f'"{text}"' for text in texts)
     return model.read(f"[project.optional-dependencies]\necosystem = [{listed}]\n").variants["ecosystem"].requirements

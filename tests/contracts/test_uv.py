@@ -254,7 +254,7 @@ def test_a_uv_that_hangs_is_ended(tmp_path: Path) -> None:
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
     with pytest.raises(ResolverUnavailable) as caught:
         Uv(binary=str(binary), time_limit_s=3.0).resolve(problem("left"))
-    assert "3.0 s" in caught.value.message
+    assert "3 s" in caught.value.message
     child = int((tmp_path / "child").read_text())
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"

@@ -26,7 +26,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line a tier: what passed, failed, was skipped, and how long its tests took."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     seconds: Counter[str] = Counter()
@@ -41,4 +41,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if counts[tier]:
             told = ", ".join(f"{number} {outcome}" for outcome, number in counts[tier].items())
             terminalreporter.write_line(f"{tier:11} {told} ({seconds[tier]:.0f} s of tests)")
-    terminalreporter.write_line("real client  not part of this run: `make accept-client`")
+    if not config.getoption("--client"):
+        terminalreporter.write_line("real client  not part of this run: `make accept-client`")

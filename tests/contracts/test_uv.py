@@ -250,12 +250,13 @@ def test_a_missing_dependency_among_the_pins_does_not_install(local: Local) -> N
 def test_a_uv_that_hangs_is_ended(tmp_path: Path) -> None:
     """R3: a call ends at its time limit, together with what it started."""
     binary = tmp_path / "uv"
-    binary.write_text("#!/bin/sh\nsleep 300 & echo $! > child.new; mv child.new child\nwait\n".replace("child", str(tmp_path / "child")))
+    child_file = tmp_path / "child"
+    binary.write_text(f"#!/bin/sh\nsleep 300 & echo $! > {child_file}.new; mv {child_file}.new {child_file}\nwait\n")
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
     with pytest.raises(ResolverUnavailable) as caught:
         Uv(binary=str(binary), time_limit_s=3.0).resolve(problem("left"))
     assert "3 s" in caught.value.message
-    child = int((tmp_path / "child").read_text())
+    child = int(child_file.read_text())
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
 

@@ -15,7 +15,8 @@ from nexus.api.request import Request, check_length, flag, too_large
 from nexus.api.routes import BOTH, Field, Route
 from nexus.api.services import Context
 from nexus.kernel.access import Principal, Scope
-from nexus.kernel.errors import Draining, InvalidEnvelope, MissingScope, NexusError
+from nexus.kernel.errors import Draining, InvalidEnvelope, InvalidTemplate, MissingScope, NexusError
+from nexus.runs.configuration import without_effect
 from nexus.runs.model import Payload
 from nexus.runs.ports import Spool
 from nexus.runs.submission import PAYLOADS, Submit
@@ -57,6 +58,8 @@ async def create(context: Context, request: Request) -> Answer:
         payload = Payload(size_bytes=envelope.size_bytes)
     principal = request.principal
     try:
+        if request.strict and envelope.overrides is not None:
+            _refuse_without_effect(envelope.overrides)
         if envelope.unknown or principal.run_id is not None:
             _check_caller(context, principal, envelope)
     except NexusError:
@@ -124,6 +127,14 @@ def _key(raw: bytes) -> str:
     if not raw or len(raw) > MAX_KEY or raw.translate(None, _KEY_FORM):
         raise InvalidEnvelope("the `Idempotency-Key` is not usable", hint=f"1 to {MAX_KEY} visible ASCII characters")
     return raw.decode("ascii")
+
+
+def _refuse_without_effect(overrides: bytes) -> None:
+    """Raises InvalidTemplate for overrides that would change nothing: ``latest`` does not let a caller believe they did."""
+    names = without_effect(overrides)
+    if names:
+        shown = "`, `".join(f"customConfiguration.{name}"[:80] for name in names[:10])
+        raise InvalidTemplate(f"`{shown}` cannot be overridden by a request", hint="change the template, or leave it out")
 
 
 def _check_caller(context: Context, principal: Principal, envelope: Envelope) -> None:

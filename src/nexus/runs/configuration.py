@@ -60,6 +60,30 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     completion: str
 
 
+_COPIED = {  # what an override may change, taken over as it is
+    "container": ("image", "registry", "versionTag"),
+    "workgroupRef": ("name", "group", "kind"),
+    "runtimeEnvironment": ("deadlineSeconds", "maximumRetries"),
+    "payloadConfiguration": ("payloadValidFor",),
+}
+_EFFECTIVE = {**_COPIED, "computeResources": ("cpuLimit", "memoryLimit", "limits", "requests")}
+
+
+def without_effect(overrides: bytes) -> list[str]:
+    """The fields of ``customConfiguration`` that are given but change nothing, such as ``command``; v1 lets them pass.
+
+    Raises InvalidTemplate like :func:`merge`.
+    """
+    names: list[str] = []
+    for section, value in _checked(overrides).items():
+        if isinstance(value, dict):
+            known = _EFFECTIVE.get(section, ())
+            names += [f"{section}.{key}" for key, given in value.items() if key not in known and given not in (None, "", [], {})]
+        elif value not in (None, "", []):
+            names.append(section)
+    return names
+
+
 def merge(template: Template, overrides: bytes | None) -> Configuration:
     """The configuration of a run of *template* whose request carried *overrides* (``customConfiguration`` as JSON).
 
@@ -138,24 +162,12 @@ def _refuse(found: Findings) -> None:
 
 def _merged(declared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The template's sections with what an override may change."""
-    container, workgroup = dict(declared["container"]), dict(declared["workgroupRef"])
-    runtime, payload = dict(declared["runtimeEnvironment"]), dict(declared["payloadConfiguration"])
-    for section, target, keys in (
-        ("container", container, ("image", "registry", "versionTag")),
-        ("workgroupRef", workgroup, ("name", "group", "kind")),
-        ("runtimeEnvironment", runtime, ("deadlineSeconds", "maximumRetries")),
-        ("payloadConfiguration", payload, ("payloadValidFor",)),
-    ):
+    merged = {**declared}
+    for section, keys in _COPIED.items():
         source = given.get(section) or {}
-        target.update({key: source[key] for key in keys if source.get(key) not in (None, "")})
-    return {
-        **declared,
-        "container": container,
-        "computeResources": _merged_resources(declared["computeResources"], given.get("computeResources") or {}),
-        "workgroupRef": workgroup,
-        "runtimeEnvironment": runtime,
-        "payloadConfiguration": payload,
-    }
+        merged[section] = {**declared[section], **{key: source[key] for key in keys if source.get(key) not in (None, "")}}
+    merged["computeResources"] = _merged_resources(declared["computeResources"], given.get("computeResources") or {})
+    return merged
 
 
 def _merged_resources(declared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

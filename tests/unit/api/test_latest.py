@@ -313,3 +313,13 @@ async def test_a_misspelt_filter_is_refused_by_latest() -> None:
     assert reply.status == 400
     assert "`algoritm` is no field of this query" in reply.text
     assert "`algorithm`" in reply.json()["error"]["hint"]
+
+
+async def test_latest_refuses_overrides_that_would_change_nothing() -> None:
+    """``customConfiguration.command`` is 400 on latest, which says so; v1 lets it pass, as existing clients expect."""
+    house = await House().furnish()
+    body = {"algorithmParameters": {}, "customConfiguration": {"command": "sh"}}
+    reply = await house.call("POST", "/algorithm/latest/run/hello-world", body)
+    assert (reply.status, reply.json()["error"]["code"]) == (400, "NX210")
+    assert "`customConfiguration.command` cannot be overridden" in reply.text
+    assert (await house.call("POST", "/algorithm/v1/run/hello-world", body)).status == 202

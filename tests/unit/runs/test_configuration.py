@@ -6,12 +6,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.kernel.errors import InvalidTemplate
-from nexus.runs.configuration import Configuration, Resources, merge
+from nexus.runs.configuration import Configuration, Resources, merge, without_effect
 from nexus.runs.fields import SECTIONS
 from nexus.runs.ports import StoredManifest
 from nexus.runs.templates import WIRE_SECTIONS, Template, read_manifests
@@ -336,3 +337,16 @@ def test_overrides_are_bounded() -> None:
         merged({"command": "x" * 70_000})
     with pytest.raises(InvalidTemplate, match="; 900 more"):
         merged({f"f{index}": 1 for index in range(1000)})
+
+
+def test_overrides_that_change_nothing_are_named() -> None:
+    """What a request gives but cannot change is named, so that `latest` can refuse it; empty values say nothing."""
+    given = {
+        "command": "sh", "args": ["-c"], "container": {"versionTag": "v2", "serviceAccountName": "x"}, "errorHandlingBehaviour": {},
+        "runtimeEnvironment": {"deadlineSeconds": 5, "environmentVariables": [{"name": "A", "value": "1"}], "annotations": {}},
+        "computeResources": {"cpuLimit": "1"},
+    }  # fmt: skip
+    assert without_effect(msgspec.json.encode(given)) == [
+        "command", "args", "container.serviceAccountName", "runtimeEnvironment.environmentVariables",
+    ]  # fmt: skip
+    assert without_effect(b'{"container":{}}') == []

@@ -58,7 +58,8 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None], on_step: w
             await service.until_stopped(stop)
         finally:
             await service.stop()
-    log.info("service.stopped")
+    going_on = len(service.going_on())
+    log.info("service.stopped", extra={"fields": {"runs_going_on": going_on, "adopted_by": "the next start"} if going_on else {}})
     return 0
 
 
@@ -102,6 +103,10 @@ class Service:
         for finding in self._warnings:
             log.warning(finding.text())
         _calm_the_collector()
+
+    def going_on(self) -> list[tuple[str, int]]:
+        """Runs and attempts that go on without the service."""
+        return self._parts.dispatcher.held()
 
     async def _tidy(self, before: str) -> None:
         try:

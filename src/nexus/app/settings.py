@@ -164,13 +164,14 @@ def resolve(
 ) -> tuple[Settings, list[Origin]]:
     """The settings and where each came from. A flag that is None (or an empty tuple) was not given.
 
-    Raises InvalidSetting naming the setting, its origin and what would do.
+    Raises InvalidSetting naming every setting that cannot be, its origin and what would do.
     """
     environ = os.environ if environ is None else environ
     file = file or environ.get(f"{ENVIRONMENT_PREFIX}CONFIG") or _file_of_folder(flags or {}, environ)
     from_file = _read(file) if file else {}
     values: dict[str, Any] = {}
     origins: list[Origin] = []
+    problems: list[str] = []
     for each in fields(Settings):
         raw, origin = each.default, "default"
         if each.name in from_file:
@@ -181,8 +182,14 @@ def resolve(
         flag = (flags or {}).get(each.name)
         if flag is not None and flag != ():
             raw, origin = flag, f"flag --{each.name.replace('_', '-')}"
-        values[each.name] = raw if origin == "default" else _parse(each.metadata["parse"], raw, each.name, origin)
+        try:
+            values[each.name] = raw if origin == "default" else each.metadata["parse"](raw)
+        except ValueError as error:
+            problems.append(f"setting `{each.name}` (from {origin}): {error}")
+            continue
         origins.append(Origin(name=each.name, value=values[each.name], origin=origin, help=each.metadata["help"]))
+    if problems:
+        raise InvalidSetting("\n".join(problems), hint="`nexus settings` lists them all")
     settings = Settings(**values)
     _check_together(settings)
     return settings, origins
@@ -222,13 +229,6 @@ def _file_of_folder(flags: Mapping[str, Any], environ: Mapping[str, str]) -> str
     if "data_dir" in _read(str(file)):
         raise InvalidSetting(f"`{file}` names another `data_dir`", hint="remove that line: the file lies in the data folder")
     return str(file)
-
-
-def _parse(parse: Callable[[Any], Any], raw: Any, name: str, origin: str) -> Any:
-    try:
-        return parse(raw)
-    except ValueError as error:
-        raise InvalidSetting(f"setting `{name}` (from {origin}): {error}", hint="`nexus settings` lists them all") from None
 
 
 def _read(file: str) -> dict[str, Any]:

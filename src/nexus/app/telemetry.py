@@ -56,7 +56,7 @@ def tell_stage(change: Change) -> None:
     fields: dict[str, Any] = {"algorithm": run.algorithm, "run": run.id}
     if run.stage.final:
         fields["stage"] = run.stage.value
-        fields["took_s"] = round((run.last_modified - run.received_at).total_seconds(), 3)
+        fields["since_received_s"] = round((run.last_modified - run.received_at).total_seconds(), 3)
         if run.failure_cause:
             fields["cause"] = run.failure_cause[:200]
     else:

@@ -24,11 +24,17 @@ def settings(config: Path | None, changed: bool, fmt: str) -> None:
 
     Example: NEXUS__PORT=9000 nexus settings --changed
     """
+    from nexus.adapters.folder import default_data_folder
     from nexus.app.settings import resolve
 
     _, origins = resolve(file=str(config) if config else None)
     rows = [
-        {"name": each.name, "value": _plain(each.value), "origin": each.origin, "help": each.help}
+        {
+            "name": each.name,
+            "value": _plain(each.value) or (str(default_data_folder()) if each.name == "data_dir" else _plain(each.value)),
+            "origin": each.origin,
+            "help": each.help,
+        }
         for each in origins
         if not changed or each.origin != "default"
     ]

@@ -45,6 +45,14 @@ def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: str) -> Non
     assert value in caught.value.message
 
 
+def test_every_wrong_setting_is_told_at_once() -> None:
+    """Two mistakes are found in one start, not in two."""
+    with pytest.raises(InvalidSetting) as caught:
+        resolve({"port": "x"}, {"NEXUS__MAX_PAYLOAD": "lots"})
+    assert "`port` (from flag --port)" in caught.value.message
+    assert "`max_payload` (from environment NEXUS__MAX_PAYLOAD)" in caught.value.message
+
+
 def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
     """A misspelt name in the file is an error, not silence."""
     file = tmp_path / "nexus.toml"

@@ -206,6 +206,13 @@ def test_requirements_cannot_be_checked_without_an_index(registry: Path) -> None
     assert "hunter2" not in done.stdout + done.stderr
 
 
+def test_a_name_that_is_none_is_refused_before_anything_is_asked(registry: Path) -> None:
+    """A path or an option in the place of a name is wrong input, told as it was written."""
+    done = nexus("validate", "requirements", "../x", cwd=registry, UV_DEFAULT_INDEX="http://127.0.0.1:9/simple")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "`../x` is no name of a Python package" in done.stderr
+
+
 EXPECTED = {
     "nexus audit": [0, 1, 0],
     "nexus advisories import advisories advisories/planted/NEXUS-EXAMPLE-2026-1.yaml --to advisories": [0],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nexus.cli import output
+from nexus.cli import output, registry
 
 _COLUMNS = ("severity", "code", "place", "message", "hint")
 
@@ -46,9 +46,13 @@ def requirements(package: str, source: str, release: str, build: bool, root: Pat
     from nexus.adapters import auditfiles
     from nexus.adapters.packagefacts import Collector
     from nexus.adapters.packageindex import PackageIndex
-    from nexus.kernel.errors import MetadataUnavailable
+    from nexus.catalog import formats
+    from nexus.kernel.documents import shown
+    from nexus.kernel.errors import InvalidInput, MetadataUnavailable
     from nexus.variants import packagefacts
 
+    if wrong := formats.refuse_distribution(package):
+        raise InvalidInput(f"{shown(package)} is no name of a Python package: {wrong}", hint="give a wheel or folder with `--from`")
     cache = Path(platformdirs.user_cache_dir("nexus"))
     declaration = auditfiles.read_declaration(root)
     index = PackageIndex(project=declaration.uv, cache=cache)
@@ -64,6 +68,6 @@ def requirements(package: str, source: str, release: str, build: bool, root: Pat
     ]  # fmt: skip
     output.emit(rows, fmt, _COLUMNS, empty=f"{facts.name} {facts.version} meets every requirement")
     errors = sum(item.severity == "error" for item in findings)
-    output.note(f"{facts.source}: {errors} errors, {len(findings) - errors} warnings")
+    output.note(f"{facts.source}: {registry.count(errors, 'error')}, {registry.count(len(findings) - errors, 'warning')}")
     if errors or (strict and findings):
         raise SystemExit(1)

@@ -139,6 +139,7 @@ def check(names: tuple[str, ...], root: Path | None, how: Asking, fmt: str) -> N
 
     Example: nexus variants check product
     """
+    from nexus.cli.registry import count
     from nexus.variants import checks
 
     registry = load(names, root, build=how.build)
@@ -152,7 +153,8 @@ def check(names: tuple[str, ...], root: Path | None, how: Asking, fmt: str) -> N
     if fmt == "table":
         for finding in findings:
             sys.stdout.write(finding.text() + "\n")
-        output.note(f"{len(registry.chosen)} variants checked: {errors} errors, {len(findings) - errors} warnings")
+        told = [count(errors, "error"), count(len(findings) - errors, "warning")]
+        output.note(f"{count(len(registry.chosen), 'variant')} checked: {', '.join(told)}")
     else:
         columns = ("file", "line", "column", "severity", "code", "message", "hint")
         output.emit([{name: getattr(finding, name) for name in columns} for finding in findings], fmt, columns)

@@ -249,7 +249,8 @@ def _score(score: Score) -> Mapping[str, float]:
 
 def _told(score: Score) -> str:
     unrated = f", {score.unrated} unrated" if score.unrated else ""
-    return f"{score.total:g} (worst {score.worst:g}, {score.vulnerabilities} vulnerabilities{unrated})"
+    word = "vulnerability" if score.vulnerabilities == 1 else "vulnerabilities"
+    return f"{score.total:g} (worst {score.worst:g}, {score.vulnerabilities} {word}{unrated})"
 
 
 def _given(**values: str) -> dict[str, str]:

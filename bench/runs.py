@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.model import Figure, median, percentile
 from bench.service import Service, wrk
 
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = 4.0
 _ROUTE = "/algorithm/v1/run/bench?dryRun=false"
 
@@ -26,14 +26,15 @@ def accept() -> Iterator[Figure]:
             with Service("--dispatch", "paused", module=module) as service:
                 wrk(service, _ROUTE, "accept.lua", seconds=1)
                 figures.append(wrk(service, _ROUTE, "accept.lua", seconds=SECONDS))
-    per_cpu = median([each["requests"] / each["cpu_s"] for each in stored])
+    each_round = [each["requests"] / each["cpu_s"] for each in stored]
+    per_cpu = median(each_round)
     bare = median([each["requests"] / each["cpu_s"] for each in ceiling])
     rate = median([each["requests"] / each["duration_us"] * 1e6 for each in stored])
     p99 = median([each["p99_us"] / 1000 for each in stored])
     yield Figure(
         what="accepts a CPU-second, 300 B, 64 connections, durable before 202, dispatch paused",
         aim="≥ 12,000",
-        reached=f"{per_cpu:,.0f} ({rate:,.0f}/s, p99 {p99:.1f} ms)",
+        reached=f"{per_cpu:,.0f} ({min(each_round):,.0f}–{max(each_round):,.0f}); {rate:,.0f}/s, p99 {p99:.1f} ms",
         met=per_cpu >= 12_000,
         how=f"wrk, {ROUNDS} rounds of {SECONDS:g} s, service on one core",
     )

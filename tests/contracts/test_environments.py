@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nexus.adapters.environment_recipes import WheelMaker
-from nexus.adapters.environments import Environments, LocalEnvironment, _find_uv
+from nexus.adapters.environments import Environments, Gate, LocalEnvironment, _find_uv
+from nexus.kernel.errors import NotAudited
 from nexus.runs.model import ExitKind
 from nexus.runs.ports import LaunchFailed
 from tests.contracts.engine_subject import ProcessSubject
@@ -287,3 +288,50 @@ async def test_an_attempt_runs_in_its_environment(bench: Bench, tmp_path: Path) 
     assert (end.exit.kind, end.exit.code) == (ExitKind.EXITED, 0)
     assert await subject.engine.log(launch.run_id, 1, "stdout") == f"2.0 {Path(local['project']).resolve()}\n".encode()
     await subject.close()
+
+
+def gated(bench: Bench, seen: list[str], *, name: str = "snapshot-1") -> Environments:
+    """Environments behind a gate that notes what it is shown and refuses locks that hold tool 2.0."""
+
+    def admit(lock: str) -> None:
+        seen.append(lock)
+        if "tool==2.0" in lock:
+            raise NotAudited("`tool` 2.0 is vulnerable", hint="take 1.0")
+
+    gate = Gate(name=name, admit=admit)
+    return Environments(bench.folder / "environments", bench.uv, variables=bench.variables, gate=gate)
+
+
+def pinned(bench: Bench, version: str) -> dict[str, str]:
+    digest = hashlib.sha256((bench.wheels / f"tool-{version}-py3-none-any.whl").read_bytes()).hexdigest()
+    return bench.requirements(f"tool=={version} \\\n    --hash=sha256:{digest}\n", f"{version}/requirements.txt")
+
+
+async def test_a_gate_admits_what_is_installed(bench: Bench) -> None:
+    """The gate is shown the pins before anything is built; a new snapshot judges, and builds, anew."""
+    seen: list[str] = []
+    first = await gated(bench, seen).ready(pinned(bench, "1.0"))
+    again = await gated(bench, seen, name="snapshot-2").ready(pinned(bench, "1.0"))
+    assert first is not None
+    assert again is not None
+    assert first.folder != again.folder
+    assert len(seen) == 2
+    assert "tool==1.0" in seen[0]
+
+
+async def test_what_the_gate_refuses_is_not_built(bench: Bench) -> None:
+    """A refused lock builds nothing, and the reason and what to do are in the details."""
+    with pytest.raises(LaunchFailed) as caught:
+        await gated(bench, []).ready(pinned(bench, "2.0"))
+    assert "vulnerable" in caught.value.details
+    assert "take 1.0" in caught.value.details
+    assert bench.builds() == 0
+
+
+async def test_behind_a_gate_what_is_not_pinned_is_refused(bench: Bench) -> None:
+    """Requirements without hashes say nothing of what would be installed: they are refused unseen."""
+    seen: list[str] = []
+    with pytest.raises(LaunchFailed) as caught:
+        await gated(bench, seen).ready(bench.requirements("tool\n"))
+    assert "audited locks only" in caught.value.details
+    assert seen == []

@@ -60,10 +60,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         assert self.wheel is not None
         return f"{OURS} @ {self.wheel.as_uri()}"
 
-    def key(self, interpreter: str) -> str:
-        """The environment's name: the same for the same content and interpreter."""
+    def key(self, interpreter: str, gate: str = "") -> str:
+        """The environment's name: the same for the same content and interpreter, admitted by the same gate."""
         real = str(Path(interpreter).resolve())
-        parts = [_FORMAT, real, self.content, self.wheel.parent.name if self.wheel else ""]
+        parts = [_FORMAT, real, self.content, self.wheel.parent.name if self.wheel else "", *([gate] if gate else [])]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

@@ -15,12 +15,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from nexus.adapters.environment_recipes import OURS, Recipe, WheelMaker, read_recipe, signature
+from nexus.kernel.errors import NexusError
 from nexus.runs.ports import LaunchFailed
 
 BUILD_LIMIT_S = 900.0
@@ -43,11 +44,20 @@ class LocalEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     programs: Path
 
 
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """What an environment's lock must pass. ``admit`` gets the lock's text and raises a NexusError to refuse it; ``name`` says
+    against what it judges, so that a new snapshot judges anew."""
+
+    name: str
+    admit: Callable[[str], object]
+
+
 class Environments:
     """Builds and finds environments under *folder*.
 
     *uv* is the program; None looks for the one that comes with the `uv` package, then on PATH. At most *builds* are built at
-    a time. *variables* is the environment builds run in, of which only what `uv` and compilers need is passed on.
+    a time. *variables* is the environment builds run in, of which only what `uv` and compilers need is passed on. With a
+    *gate*, environments are built only from pins with hashes that it admits.
     """
 
     def __init__(
@@ -58,7 +68,9 @@ class Environments:
         builds: int = 2,
         limit_s: float = BUILD_LIMIT_S,
         variables: Mapping[str, str] | None = None,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._folder = folder.resolve()
         self._uv = uv
         self._limit_s = limit_s
@@ -82,7 +94,7 @@ class Environments:
             return known
         recipe = await asyncio.to_thread(read_recipe, local, self._wheels)
         interpreter = await self._interpreter(recipe.python)
-        key = recipe.key(interpreter)
+        key = recipe.key(interpreter, self._gate.name if self._gate is not None else "")
         task = self._building.get(key)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._built(key, recipe, interpreter))
@@ -123,6 +135,7 @@ class Environments:
         async def run(*arguments: str) -> None:
             await self._run(recipe, held, *arguments)
 
+        self._admit(recipe, None)
         await run("venv", "--no-project", "--python", interpreter, str(folder))
         install = ("pip", "install", "--python", str(folder / "bin" / "python"))
         ours = [recipe.wheel_requirement] if recipe.wheel is not None else []
@@ -132,15 +145,35 @@ class Environments:
                 "export", "--frozen", "--no-dev", "--no-emit-project", "--no-emit-package", OURS, "--quiet", "--no-header",
                 "--project", str(recipe.lock.parent), "--python", interpreter, "--output-file", str(pinned),
             )  # fmt: skip
+            self._admit(recipe, pinned)
             await run(*install, "--requirements", str(pinned))  # uv checks each hash the lock has; Git and paths have none
         if recipe.requirements:
             hashes = ["--require-hashes"] if recipe.hashed else []
             files = [part for path in recipe.requirements for part in ("--requirements", str(path))]
             await run(*install, *hashes, *files, *([] if recipe.hashed else ours))
+        if self._gate is not None:
+            ours = [*ours, "--no-deps"] if ours else []  # what it needs is pinned in the lock, or not there
         if ours and (recipe.hashed or recipe.lock is not None or not recipe.requirements):
             await run(*install, *ours)  # apart from what carries hashes: a file made here has none that was pinned
         if recipe.package is not None:
             await run(*install, "--no-deps", str(recipe.package))
+
+    def _admit(self, recipe: Recipe, exported: Path | None) -> None:
+        """Raises LaunchFailed when there is a gate and it does not admit what would be installed.
+
+        Called once before anything is built, and once with what was *exported* of a `uv.lock`.
+        """
+        if self._gate is None or (recipe.lock is not None and exported is None):
+            return
+        refused = f"the environment of `{recipe.name}` is not built"
+        if exported is None and not recipe.hashed:
+            hint = "give it a requirements file with hashes, or a `uv.lock`"
+            raise LaunchFailed(refused, f"This service builds environments from audited locks only.\nhint: {hint}")
+        files = [exported] if exported is not None else list(recipe.requirements)
+        try:
+            self._gate.admit("\n".join(file.read_text(encoding="utf-8") for file in files))
+        except NexusError as error:
+            raise LaunchFailed(refused, error.text()) from error
 
     async def _interpreter(self, wanted: str) -> str:
         """The path of a Python of this machine that satisfies a version such as ``3.12`` or ``>=3.11``."""

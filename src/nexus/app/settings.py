@@ -121,6 +121,7 @@ class Settings:
     data_dir: str = _setting("", _text, "folder that keeps everything (default: the platform's user data folder)")
     algorithms: tuple[str, ...] = _setting((), _list, "manifest files or folders registered at the start")
     registry: str = _setting("", _text, "root of a registry to show under /algorithm/latest/registry")
+    advisories: str = _setting("", _text, "advisory snapshot; environments are then built only from locks audited against it")
     roles: str = _setting("all", _text, "which roles this process has")
     require_token: bool = _setting(False, _switch, "ask loopback callers for a token too")
     tls_cert: str = _setting("", _text, "certificate chain (PEM)")

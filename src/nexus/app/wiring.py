@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from nexus.adapters.environments import Environments
+from nexus.adapters.environments import Environments, Gate
 from nexus.adapters.files import FileObjects
 from nexus.adapters.folder import DataFolder, default_data_folder
 from nexus.adapters.process.engine import ProcessEngine
 from nexus.adapters.sql import SqliteStore
 from nexus.app import telemetry
 from nexus.app.settings import Settings
-from nexus.kernel.clock import SystemClock
+from nexus.kernel.clock import Clock, SystemClock
 from nexus.kernel.errors import Unavailable
 from nexus.kernel.ids import IdMaker
 from nexus.runs.algorithms import Algorithms
@@ -97,7 +97,8 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
     clock = SystemClock()
     signer = Signer(folder.keys().signing, clock)
     objects = FileObjects(folder.path / "objects")
-    engine = ProcessEngine(folder.path / "engine", Environments(folder.path / "environments"), clock, on_step=on_step)
+    environments = Environments(folder.path / "environments", gate=_gate(settings, clock))
+    engine = ProcessEngine(folder.path / "engine", environments, clock, on_step=on_step)
     addresses = AddressBook(str(folder.path / "objects"), need_token=settings.require_token or settings.behind_proxy)
     sqlite = await SqliteStore.open(folder.path / "nexus.db", clock=clock, on_step=on_step)
     store = ObservedStore(sqlite)
@@ -170,6 +171,17 @@ def _submission(
         tree_limits=TreeLimits(max_depth=settings.tree_max_depth, max_runs=settings.tree_max_runs),
         on_step=on_step,
     )
+
+
+def _gate(settings: Settings, clock: Clock) -> Gate | None:
+    """What environments of runs must pass; None when no snapshot is named. Raises AdvisoriesUnusable."""
+    if not settings.advisories:
+        return None
+    from nexus.adapters import advisories
+    from nexus.variants import gate
+
+    snapshot = advisories.load(Path(settings.advisories))
+    return Gate(name=snapshot.name, admit=lambda lock: gate.require(lock, snapshot, clock.now()))
 
 
 def capacity(settings: Settings) -> Capacity:

@@ -16,6 +16,7 @@ import click
 @click.option("--data-dir", metavar="FOLDER", help="Folder that keeps everything (default: the platform's user data folder).")
 @click.option("--algorithms", multiple=True, metavar="PATH", help="Manifest file or folder to register; repeatable.")
 @click.option("--registry", metavar="ROOT", help="Registry to show under /algorithm/latest/registry.")
+@click.option("--advisories", metavar="FOLDER", help="Advisory snapshot: build environments only from locks audited against it.")
 @click.option("--roles", help="Which roles this process has (default all).")
 @click.option("--require-token", is_flag=True, default=None, help="Ask loopback callers for a token too.")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM).")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from nexus.adapters import advisories, auditfiles, osv, pypi
+from nexus.adapters import advisories, auditfiles, indexes, osv, pypi
 from nexus.adapters.advisories import Reading
 from nexus.adapters.advisoryservice import exchange
 from nexus.kernel.errors import InvalidInput, Unavailable
@@ -25,7 +26,9 @@ def fetch(source: str, root: Path, locks: Sequence[Path], service: str | None = 
                 f"`{source}` is asked about pinned packages, and there is no lock",
                 hint="give one with `-r`, or resolve the variants",
             )
-        return osv.fetch(pins, service or osv.SERVICE) if source == "osv" else pypi.fetch(pins, service or pypi.SERVICE)
+        if source == "osv":
+            return osv.fetch(pins, service or osv.SERVICE)
+        return pypi.fetch(pins, service or pypi.service_of(indexes.configured(os.environ)[-1].url))
     if source.startswith(("https://", "http://")):
         return _download(source)
     path = root / source

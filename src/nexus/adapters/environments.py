@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from nexus.adapters.environment_recipes import OURS, Recipe, WheelMaker, read_recipe, signature
+from nexus.adapters.uvprogram import find_packaged
 from nexus.kernel.errors import NexusError
 from nexus.runs.ports import LaunchFailed
 
@@ -247,13 +248,8 @@ def _usable(folder: Path) -> bool:
 
 
 def _find_uv(path: str | None) -> Path:
-    try:
-        from uv import find_uv_bin
-
-        return Path(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        found = shutil.which("uv", path=path)
-    if found is None:
+    found = find_packaged() or shutil.which("uv", path=path)
+    if not found:
         raise LaunchFailed("`uv` was not found, which builds local environments", f"install it: {sys.executable} -m pip install uv")
     return Path(found)
 

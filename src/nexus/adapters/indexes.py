@@ -11,18 +11,23 @@ import base64
 import configparser
 import contextlib
 import netrc
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-DEFAULT = "https://pypi.org/simple"
+from nexus.adapters.uvprogram import find_packaged
+from nexus.kernel.errors import ResolverUnavailable
+
 _KEYRING_LIMIT_S = 20
+_UV_LIMIT_S = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +46,32 @@ def configured(environ: Mapping[str, str], project: Mapping[str, Any] | None = N
         more, found = _uv_table(table)
         extra += more
         default = default or found
-    default = default or pip_default(environ) or DEFAULT
+    default = default or pip_default(environ) or uv_default()
     seen: dict[str, Index] = {}
     for address in (*extra, default):
         index = _index(address, environ)
         seen.setdefault(index.url, index)
     return tuple(seen.values())
+
+
+@lru_cache(maxsize=1)
+def uv_default() -> str:
+    """The index uv asks when nobody configured one, as uv itself says it. Raises ResolverUnavailable when uv does not say."""
+    answer = ""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run(
+            [find_packaged(), "pip", "compile", "--emit-index-url", "--offline", "--no-header", "--no-config", "--quiet", "-"],
+            input="",
+            capture_output=True,
+            text=True,
+            timeout=_UV_LIMIT_S,
+            check=True,
+            env={"PATH": os.defpath, "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never"},
+        ).stdout
+    found = re.search(r"^--index-url (\S+)$", answer, re.MULTILINE)
+    if found is None:
+        raise ResolverUnavailable("no package index is configured, and `uv` names none", hint="set UV_DEFAULT_INDEX")
+    return found[1]
 
 
 def pip_default(environ: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ from nexus.adapters import distributions, git
 from nexus.adapters.distributions import Contents
 from nexus.adapters.packageindex import PackageIndex
 from nexus.adapters.simplepages import File
-from nexus.adapters.uv import find_packaged
+from nexus.adapters.uvprogram import find_packaged
 from nexus.kernel.errors import InvalidInput, MetadataUnavailable
 from nexus.variants import packagefacts, packageimports
 from nexus.variants.packagefacts import Facts

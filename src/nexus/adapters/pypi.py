@@ -4,7 +4,7 @@ The field speaks of one version and names no ranges, so its snapshot covers ``na
 page is missing, or has no such field, fails the whole: mirrors often leave the field out or empty the page. `nexus advisories
 update` calls it.
 
-Source: https://docs.pypi.org/api/json/ (GET /pypi/<project>/<version>/json).
+Source: PyPI's documentation of its JSON API (GET /pypi/<project>/<version>/json).
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ from nexus.variants import advisories
 from nexus.variants.advisories import Advisory
 from nexus.variants.auditsnapshot import Source
 
-SERVICE = "https://pypi.org"
 _THREADS = 8
 
 
-def fetch(pins: Mapping[str, set[str]], service: str = SERVICE) -> Reading:
+def service_of(index: str) -> str:
+    """Where an index's JSON API is: beside its simple pages."""
+    return index.rstrip("/").removesuffix("/simple")
+
+
+def fetch(pins: Mapping[str, set[str]], service: str) -> Reading:
     """What PyPI says of each pinned version. Raises Unavailable when any release has no answer."""
     wanted = sorted((name, version) for name, versions in pins.items() for version in versions)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -27,6 +27,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from nexus.adapters import indexes
+from nexus.adapters.uvprogram import find_packaged
 from nexus.kernel.errors import ResolverUnavailable
 from nexus.variants import pins as pin_files
 from nexus.variants.pins import Pin
@@ -44,7 +45,6 @@ _OWN_TABLES = (
     "managed",
     "exclude-newer",
 )
-_FINDING = threading.Lock()
 _INSTALLING = threading.Lock()  # uv locks the interpreter's folder for an install, a dry one too, and polls it every 5 s
 _NOISE = re.compile(r"\s*(warning:|Using CPython|Resolved \d|Querying|hint: While the active Python)")
 _STALE = "needs to be updated"
@@ -262,17 +262,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def find_packaged() -> str:
-    """The binary of the `uv` distribution beside us. Locked: its look-up fills `sysconfig`, which 3.11 does not do thread-safe."""
-    with _FINDING:
-        try:
-            from uv import find_uv_bin
-
-            return os.fspath(find_uv_bin())
-        except (ImportError, FileNotFoundError):
-            return ""
 
 
 def _reason(err: str) -> str:

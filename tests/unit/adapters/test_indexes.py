@@ -16,8 +16,9 @@ def urls(environ: dict[str, str], project: dict[str, object] | None = None) -> l
 
 
 def test_a_machine_that_says_nothing_has_the_public_index(tmp_path: Path) -> None:
-    """Without any configuration there is one index."""
-    assert urls({"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}) == [indexes.DEFAULT]
+    """Without any configuration there is one index: the one uv itself would ask."""
+    assert urls({"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null"}) == [indexes.uv_default()]
+    assert indexes.uv_default().startswith("https://")
 
 
 def test_extra_indexes_come_before_the_default_one(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ _LOCK = "nexus.lock"
 _KEYS = "signing.key"
 _KEY_BYTES = 32
 _KEY_LINE = re.compile(rf"([0-9a-f]{{8}}) ([0-9a-f]{{{2 * _KEY_BYTES}}})\n?")
-_NETWORK = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs",
+_NETWORK = (  # beginnings of types: nfs is also nfs4
+    "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "smb",
     "fuse.ceph", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
-})  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,14 +160,19 @@ def default_data_folder() -> Path:
 def network_file_system(path: Path, mounts: str | None = None) -> str | None:
     """The type of the network file system *path* lies on; None when its disk is local, or nobody says.
 
-    *mounts* is text in the form of ``/proc/mounts``. On such disks the write-ahead log of SQLite does not work: it needs
-    memory shared between processes.
+    On such disks the write-ahead log of SQLite does not work: it needs memory shared between processes.
     """
+    kind = file_system_type(path, mounts)
+    return kind if kind.startswith(_NETWORK) else None
+
+
+def file_system_type(path: Path, mounts: str | None = None) -> str:
+    """The type of the file system *path* lies on; empty when nobody says. *mounts* is text in the form of ``/proc/mounts``."""
     if mounts is None:
         try:
             mounts = Path("/proc/self/mounts").read_text("utf-8", "replace")
         except OSError:
-            return None
+            return ""
     path = path.absolute()
     found, kind = -1, ""
     for line in mounts.splitlines():
@@ -177,7 +182,7 @@ def network_file_system(path: Path, mounts: str | None = None) -> str | None:
         point = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[1]))
         if path.is_relative_to(point) and len(point.parts) >= found:  # a later mount covers an earlier one
             found, kind = len(point.parts), fields[2]
-    return kind if kind in _NETWORK else None
+    return kind
 
 
 def _write_once(path: Path, data: bytes) -> None:

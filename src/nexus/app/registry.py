@@ -1,11 +1,12 @@
 """The read-only views of a registry root that the service shows under ``/algorithm/latest/registry``.
 
-Each view reads the tree as it is when it is asked for; the catalogue is kept for as long as no file of it changed. Nothing here
+Each view reads the tree as it is when it is asked for; what a file held that did not change is remembered. Nothing here
 asks the network: variants are what is committed, audits use the snapshot the registry names.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,14 +41,19 @@ class _Registry:
     """One registry root."""
 
     def __init__(self, root: Path) -> None:
+        from nexus.catalog import snapshot
+
         self._root = root
+        self._memory = snapshot.Memory()
+        self._reading = threading.Lock()  # views run in threads
 
     def _read(self) -> tuple[Snapshot, Report]:
         from nexus.adapters import checkout
         from nexus.catalog import checks, snapshot
 
-        registry = snapshot.build(checkout.read_folder(self._root))
-        return registry, checks.check(registry, SystemClock().now().date())
+        with self._reading:
+            registry = snapshot.build(checkout.read_folder(self._root), self._memory)
+            return registry, checks.check(registry, SystemClock().now().date(), self._memory)
 
     def packages(self, query: Mapping[str, str]) -> Any:
         """Every package, or with ``name`` everything about one."""

@@ -26,10 +26,9 @@ from nexus.app.settings import Settings, misspelt
 from nexus.kernel.documents import Finding
 from nexus.kernel.errors import InvalidTemplate, NexusError
 from nexus.runs.templates import Manifest, read_manifests
+from nexus.sdk import manifests as manifest_files
 
 log = logging.getLogger("nexus.service")
-
-MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def serve(settings: Settings, *, on_ready: Callable[[str], None], on_step: wiring.OnStep | None = None) -> int:
@@ -205,20 +204,10 @@ def manifests_in(paths: tuple[str, ...]) -> tuple[list[Manifest], list[Finding]]
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix in MANIFEST_SUFFIXES and file.is_file() and _is_manifest(file) and ".venv" not in file.parts
-        )
+        return manifest_files.in_folder(path)
     if not path.exists():
         raise InvalidTemplate(f"`{path}` does not exist", hint="`--algorithms` takes a manifest file or a folder of them")
     return [path]
-
-
-def _is_manifest(file: Path) -> bool:
-    """Whether a file found in a folder means to be a manifest of ours: folders hold other YAML and JSON too."""
-    with file.open("rb") as stream:
-        return b"science.sneaksanddata.com/" in stream.read(64 * 1024)
 
 
 def _calm_the_collector() -> None:

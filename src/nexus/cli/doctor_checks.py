@@ -11,7 +11,6 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,6 @@ Status = Literal["ok", "note", "warning", "missing"]
 OLDEST, NEWEST_TESTED = (3, 11), (3, 13)
 OLDEST_SQLITE = (3, 35, 0)  # RETURNING
 _LITTLE_ROOM, _NO_ROOM = 5 * 2**30, 100 * 2**20
-_NETWORK = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "glusterfs", "fuse.glusterfs", "ceph", "lustre", "afs", "beegfs", "gpfs")
 _PR_GET_CHILD_SUBREAPER = 37
 _LONGEST_SKEW_S = 5.0
 _FEW_FILES = 1024
@@ -52,7 +50,7 @@ def examine(folder: Path, host: str, port: int, service: Service) -> list[Check]
     found = [python(sys.version_info[:3]), system(), uv(), data_folder(folder, existing)]
     if os.access(existing, os.W_OK):
         found.append(sqlite(existing))
-    found += [file_system(existing, _mounts()), room(shutil.disk_usage(existing).free)]
+    found += [file_system(existing), room(shutil.disk_usage(existing).free)]
     reached, skew_s = reach(service)
     found += [listening(host, port, reached.status == "ok"), reached, clock(datetime.now(UTC), skew_s)]
     found += [processes(), files(), cores(), memory()]
@@ -80,12 +78,9 @@ def system() -> Check:
 
 
 def uv() -> Check:
-    try:
-        from uv import find_uv_bin
+    from nexus.adapters.uvprogram import find_packaged
 
-        path = find_uv_bin()
-    except (ImportError, FileNotFoundError):
-        path = shutil.which("uv") or ""
+    path = find_packaged() or shutil.which("uv")
     if path:
         return Check(check="uv", status="ok", detail=path)
     detail = "not found; local environments of algorithms cannot be built"
@@ -126,14 +121,12 @@ def sqlite(folder: Path) -> Check:
     return Check(check="sqlite", status="ok", detail=f"{version}, WAL works")
 
 
-def file_system(folder: Path, mounts: list[tuple[str, str]]) -> Check:
-    """What kind of disk holds *folder*; *mounts* are pairs of mount point and type."""
-    kind, best = "unknown", ""
-    for point, type_ in mounts:
-        prefix = point.rstrip("/") + "/"
-        if f"{folder}/".startswith(prefix) and len(point) >= len(best):
-            kind, best = type_, point
-    if kind.startswith(_NETWORK):
+def file_system(folder: Path, mounts: str | None = None) -> Check:
+    """What kind of disk holds *folder*; *mounts* is text in the form of ``/proc/mounts``."""
+    from nexus.adapters.folder import file_system_type, network_file_system
+
+    kind = file_system_type(folder, mounts) or "unknown"
+    if network_file_system(folder, mounts):
         return Check(check="file system", status="missing", detail=f"{kind}: a network disk does not keep SQLite's promises",
                      what_to_do="put the data folder on a local disk")  # fmt: skip
     if kind in ("tmpfs", "ramfs"):
@@ -236,21 +229,6 @@ def _nearest(folder: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path.resolve()
-
-
-def _mounts() -> list[tuple[str, str]]:
-    return list(_mount_lines())
-
-
-def _mount_lines() -> Iterator[tuple[str, str]]:
-    """Mount point and type; see proc_pid_mountinfo(5)."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        yield before.split(" ")[4].replace("\\040", " "), after.split(" ")[0]
 
 
 def _cgroup_cores() -> float | None:

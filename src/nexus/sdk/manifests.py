@@ -1,4 +1,4 @@
-"""Manifest files as they are sent to the service, which alone judges what is in them."""
+"""Manifest files: which they are, for `apply` and for a service's start, and how they are sent to one, which alone judges them."""
 
 from __future__ import annotations
 
@@ -40,14 +40,7 @@ def _files(paths: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix in _SUFFIXES
-                and file.is_file()
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
-                and _is_manifest(file)
-            )
+            found = in_folder(path)
             if not found:
                 raise InvalidInput(f"the folder `{path}` holds no manifest", hint=f"files end in {', '.join(_SUFFIXES)}")
             files += found
@@ -56,6 +49,18 @@ def _files(paths: list[Path]) -> list[Path]:
         else:
             raise InvalidInput(f"`{path}` does not exist", hint="give the file or folder of the manifests")
     return files
+
+
+def in_folder(folder: Path) -> list[Path]:
+    """The files below *folder* that mean to be manifests, in the order of their names; hidden ones and hidden folders stay out."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix in _SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and _is_manifest(file)
+    )
 
 
 def _is_manifest(file: Path) -> bool:

@@ -88,3 +88,10 @@ def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """A service that silently ran without its algorithms would be worse."""
     with pytest.raises(InvalidTemplate, match="does not exist"):
         manifests_in((str(tmp_path / "nope"),))
+
+
+def test_a_mistyped_version_is_judged_and_not_passed_over(tmp_path: Path) -> None:
+    """A file of a folder that means to be a manifest by its kind is refused at the start as it is by `nexus apply`."""
+    (tmp_path / "a.yaml").write_text(GOOD.format(name="a").replace("science.sneaksanddata.com", "science.sneaksandata.com"))
+    with pytest.raises(InvalidTemplate, match=r"a\.yaml"):
+        manifests_in((str(tmp_path),))

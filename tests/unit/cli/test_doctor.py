@@ -23,7 +23,7 @@ def test_python_is_judged_by_what_is_tested(version: tuple[int, ...], status: st
 
 def test_the_disk_is_that_of_the_longest_mount_point() -> None:
     """A folder below a network mount is refused, its neighbour is not; memory is a warning."""
-    mounts = [("/", "ext4"), ("/srv", "nfs4"), ("/srv/local", "xfs"), ("/run", "tmpfs")]
+    mounts = "d / ext4 rw\nd /srv nfs4 rw\nd /srv/local xfs rw\nd /run tmpfs rw\n"
     seen = {name: doctor.file_system(Path(name), mounts).status for name in ("/srv/data", "/srv/local/x", "/srvs", "/run/x")}
     assert seen == {"/srv/data": "missing", "/srv/local/x": "ok", "/srvs": "ok", "/run/x": "warning"}
 

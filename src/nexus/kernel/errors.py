@@ -186,12 +186,6 @@ class QueueFull(Busy):
     code = "NX211"
 
 
-class LaunchRefused(InvalidInput):
-    """The engine cannot start this as it is described."""
-
-    code = "NX212"
-
-
 class PayloadTooLarge(TooLarge):
     """The body is larger than this service takes."""
 
@@ -249,20 +243,6 @@ class WrongMediaType(InvalidInput):
     status = 415
 
 
-class SlowClient(InvalidInput):
-    """The request came too slowly."""
-
-    code = "NX103"
-    status = 408
-
-
-class HeadersTooLarge(TooLarge):
-    """The head of the request is larger than this service reads."""
-
-    code = "NX151"
-    status = 431
-
-
 class Draining(Unavailable):
     """The service is being stopped and accepts nothing more; what it accepted goes on."""
 
@@ -306,12 +286,6 @@ class WaitTimeout(Unavailable):
     """The time given for a wait ran out; what was waited for goes on."""
 
     code = "NX306"
-
-
-class EnvironmentFailed(InvalidInput):
-    """A local environment could not be built."""
-
-    code = "NX307"
 
 
 # ── registry ──────────────────────────────────────────────────────────────────────────────────────────────────────────

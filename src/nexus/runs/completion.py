@@ -47,10 +47,6 @@ class Completion:
         await self._store.change(run_id, lambda run: lifecycle.uploaded(run, uri, self._clock.now()))
         return uri
 
-    async def is_final(self, algorithm: str, run_id: str) -> bool:
-        """Whether the run has ended. Raises RunNotFound."""
-        return (await self._store.get(algorithm, run_id)).stage.final
-
     async def settled(self, run_id: str) -> None:
         """Returns when no report of this run is between its arrival and the disk."""
         async with self._settled:

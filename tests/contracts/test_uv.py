@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -257,8 +258,18 @@ def test_a_uv_that_hangs_is_ended(tmp_path: Path) -> None:
         Uv(binary=str(binary), time_limit_s=3.0).resolve(problem("left"))
     assert "3 s" in caught.value.message
     child = int(child_file.read_text())
-    state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    patience = time.monotonic() + 30  # the signal is sent; the kernel ends the child when it next runs it
+    while not ended(child):
+        assert time.monotonic() < patience, f"{child} lives on"
+        time.sleep(0.01)
+
+
+def ended(process_id: int) -> bool:
+    """Whether a process is gone, or dead and not yet collected."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_an_interrupt_ends_what_runs_and_what_would_come(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "registry"
@@ -117,6 +119,24 @@ def test_every_format_is_clean_on_stdout(registry: Path) -> None:
     assert data_of(first)["runs"][0]["results"][0]["ruleId"] == "NEXUS-EXAMPLE-2026-1"
     assert first.stdout == nexus("audit", "-o", "sarif", cwd=registry).stdout
     assert nexus("audit", "-o", "csv", cwd=registry).stdout.splitlines()[0].startswith("lock,package,version,status")
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_the_bill_of_materials_passes_the_strict_schema(registry: Path, planted: bool) -> None:
+    """The document of the example registry is valid CycloneDX 1.6, clean and with the planted advisory, open and waived."""
+    if planted:
+        plant(registry)
+    for waived in (False, True) if planted else (False,):
+        if waived:
+            (registry / "waivers.yaml").write_text(
+                "advisories:\n  - {advisory: NEXUS-EXAMPLE-2026-1, package: babel, reason: fiction, owner: octocat, "
+                "expires: 2099-12-31}\n"
+            )
+        done = nexus("audit", "-o", "cyclonedx", cwd=registry)
+        assert done.returncode == int(planted and not waived), done.stderr
+        assert not list(JsonStrictValidator(SchemaVersion.V1_6).validate_str(done.stdout, all_errors=True) or ())
+        states = {item["analysis"]["state"] for item in data_of(done).get("vulnerabilities", ())}
+        assert states == ({"exploitable" if waived else "in_triage"} if planted else set())
 
 
 def test_bad_records_stop_an_import_with_all_findings_and_keep_the_old_snapshot(registry: Path, tmp_path: Path) -> None:

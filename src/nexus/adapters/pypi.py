@@ -95,7 +95,7 @@ def _advisory(entry: Any, name: str, version: str) -> Advisory | None:
         versions=(advisories.spelled(version),),
         fixes=tuple(fix for fix in _texts(entry.get("fixed_in")) if advisories.parse(fix) is not None),
         withdrawn=str(entry.get("withdrawn") or ""),
-        url=str(entry.get("link") or "")[:500],
+        url=advisories.link(entry.get("link")),
     )
 
 

@@ -27,6 +27,7 @@ ECOSYSTEM = "PyPI"
 EVENTS = ("introduced", "fixed", "last_affected", "limit")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,127}")
 _NAME = re.compile(r"[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]{0,213}[A-Za-z0-9]")
+_LINK = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?([/?#]([A-Za-z0-9._~:/?#@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
 _NUMBER = r"(?:0|[1-9]\d*)"
 _NORMAL = re.compile(
@@ -359,9 +360,17 @@ def _url(references: Any) -> str:
     """The address that explains the most: the advisory, else the fix, else the first; only web addresses."""
     found: dict[str, str] = {}
     for item in references if isinstance(references, list) else []:
-        if isinstance(item, dict) and str(item.get("url", "")).startswith(("https://", "http://")):
-            found.setdefault(str(item.get("type")), str(item["url"])[:500])
+        if isinstance(item, dict) and (address := link(item.get("url"))):
+            found.setdefault(str(item.get("type")), address)
     return found.get("ADVISORY") or found.get("FIX") or next(iter(found.values()), "")
+
+
+def link(value: object) -> str:
+    """The address when it is one of the web (RFC 3986, http or https) of at most 500 characters; else empty.
+
+    It is printed as a link by every report, and one that is none makes them invalid.
+    """
+    return value if isinstance(value, str) and len(value) <= 500 and _LINK.fullmatch(value) else ""
 
 
 def refuse_twins(advisories: Iterable[tuple[str, Advisory]]) -> tuple[list[Advisory], list[Finding]]:

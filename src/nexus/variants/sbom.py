@@ -74,7 +74,7 @@ def _bom(report: Report, name: str) -> Bom:
 
 def _reference(item: PinVerdict) -> str:
     if item.name == "?":
-        return f"{item.file}:{item.line}"
+        return f"{item.file}:{item.line}" if item.file else f"lock:{item.lock}"
     return f"pkg:pypi/{item.name}" + (
         f"@{item.version}" if item.version else f"?reference={item.reference}" if item.reference else ""
     )
@@ -95,7 +95,7 @@ def _component(reference: str, items: list[PinVerdict]) -> Component:
     ]
     known = first.name != "?"
     return Component(
-        name=first.name if known else reference,
+        name=first.name if known else reference if first.file else f"lock of {first.lock}",
         version=first.version or None,
         type=ComponentType.LIBRARY,
         bom_ref=reference,
@@ -148,7 +148,9 @@ def _vulnerabilities(grouped: dict[str, list[PinVerdict]]) -> list[Vulnerability
 def _rating(severity: Severity) -> VulnerabilityRating:
     from cyclonedx.model.vulnerability import VulnerabilityRating, VulnerabilityScoreSource, VulnerabilitySeverity
 
-    method = VulnerabilityScoreSource.get_from_vector(severity.vector) if severity.vector else None
+    version_2 = "/Au:" in severity.vector  # the vectors of CVSS 2 name no standard, and the library takes them for another
+    found = VulnerabilityScoreSource.CVSS_V2 if version_2 else VulnerabilityScoreSource.get_from_vector(severity.vector)
+    method = found if severity.vector else None
     return VulnerabilityRating(
         score=Decimal(str(severity.score)) if severity.score is not None else None,
         severity=VulnerabilitySeverity(severity.level),

@@ -258,3 +258,21 @@ def test_listing_agrees_with_comparing(listed: str, asked: str) -> None:
     assert version is not None
     expected = known in (version, Version(version.public))
     assert affected(Advisory(id="A-1", package="x", versions=(advisories.spelled(listed),)), asked) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("https://example.org/a?b=%20c#d", True),
+        ("http://localhost:8080", True),
+        ("https://example.org/a b", False),
+        ("https://example.org/%zz", False),
+        ("http://[::bad", False),
+        ("javascript:alert(1)", False),
+        ("https://example.org/" + "a" * 500, False),
+        (None, False),
+    ],
+)
+def test_only_web_addresses_are_links(value: object, kept: bool) -> None:
+    """What a record calls its link is one only when it is an http or https address that reports can print as it is."""
+    assert advisories.link(value) == (value if kept else "")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import builtins
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from nexus.kernel.errors import SbomUnavailable
-from nexus.variants import audit, sbom
-from tests.unit.variants.auditing import NOW, advisory, lock, snapshot, waiver
+from nexus.variants import advisories, audit, sbom
+from nexus.variants.audit import Lock
+from tests.unit.variants.auditing import CRITICAL, HIGH, NOW, advisory, lock, snapshot, waiver
 
 LOCK = """\
 idna==3.6
@@ -40,8 +45,77 @@ def document() -> dict[str, Any]:
     return data
 
 
-def test_the_document_is_valid_cyclonedx() -> None:
-    """The library's own strict schema accepts it (where its validator is installed), and the head says what it is."""
+def wrong(text: str) -> list[str]:
+    """What the strict JSON schema of CycloneDX 1.6 has against the document."""
+    found = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text, all_errors=True)
+    return [f"{list(one.data.absolute_path)}: {one.data.message[:200]}" for one in found or ()]
+
+
+SEVERITIES = (
+    HIGH, CRITICAL, (),
+    (("CVSS_V2", "AV:N/AC:L/Au:N/C:P/I:P/A:P"),),
+    (("CVSS_V3", "CVSS:3.0/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:N"),),
+    (("CVSS_V4", "CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N"),),
+    (("CVSS_V3", "garbage"),), (("Ubuntu", "high"),),
+)  # fmt: skip
+
+
+def rated() -> audit.Report:
+    """One vulnerable pin of each kind of severity."""
+    held = snapshot(*(advisory(f"A-{number}", f"p{number}", severity=each) for number, each in enumerate(SEVERITIES)))
+    return audit.audit([lock("".join(f"p{number}==1.0+local.1\n" for number in range(len(SEVERITIES))))], held, now=NOW)
+
+
+def odd() -> audit.Report:
+    """Records and locks that nobody would write on purpose."""
+    held = snapshot(
+        advisory("U-1", "undecided", undecided="it has no ranges"),
+        msgspec.structs.replace(advisory("L-1", "link"), url=advisories.link("not a link <>"), summary="bell \x07 and \u202e"),
+        msgspec.structs.replace(advisory("L-2", "host"), url=advisories.link("http://[::bad"), aliases=("x y",)),
+        msgspec.structs.replace(advisory("I 1/..?#", "script"), url=""),
+    )
+    text = "undecided==1\nlink==1\nhost==1\nscript==1\nnonsense [[\nx @ https://u:p@example.org/x-1.0-py3-none-any.whl\n"
+    locks = [lock(text), Lock(name="candidate", files={}), Lock(name="product", files={}), Lock(name="none", files={}, empty=True)]
+    return audit.audit(locks, held, now=NOW, waivers=[waiver("not-audited", "undecided")])
+
+
+def unknown() -> audit.Report:
+    return audit.audit([lock(LOCK)], None, now=NOW)
+
+
+def nothing() -> audit.Report:
+    return audit.audit([], snapshot(), now=NOW)
+
+
+@pytest.mark.parametrize("made", [report, rated, odd, unknown, nothing])
+def test_the_document_is_valid_cyclonedx(made: Callable[[], audit.Report]) -> None:
+    """The strict schema of the format accepts a document of every verdict, every kind of severity, and of odd records."""
+    assert wrong(sbom.document(made(), name="registry")) == []
+
+
+def test_the_schema_would_tell() -> None:
+    """A document with a state that the format does not know is refused, so an empty answer means something."""
+    assert wrong(sbom.document(report(), name="registry").replace('"in_triage"', '"being looked at"'))
+
+
+def test_a_rating_names_its_standard() -> None:
+    """Each CVSS standard is named as such; a vector that is none is `other`."""
+    data = json.loads(sbom.document(rated(), name="registry"))
+    methods = {item["id"]: item["ratings"][0].get("method") for item in data["vulnerabilities"]}
+    assert list(methods.values()) == ["CVSSv31", "CVSSv31", None, "CVSSv2", "CVSSv3", "CVSSv4", "other", "other"]
+
+
+def test_a_lock_that_is_not_there_is_named() -> None:
+    """Two variants without a lock are two components with the variant's name, and say why they were not audited."""
+    data = json.loads(sbom.document(odd(), name="registry"))
+    missing = {item["name"]: item for item in data["components"] if item["bom-ref"].startswith("lock:")}
+    assert sorted(missing) == ["lock of candidate", "lock of product"]
+    reasons = [item["value"] for item in missing["lock of product"]["properties"] if item["name"] == "nexus:not-audited"]
+    assert reasons == ["the lock pins nothing"]
+
+
+def test_the_head_says_what_it_is() -> None:
+    """Format, version, and the snapshot that the verdicts rest on."""
     data = document()
     assert (data["bomFormat"], data["specVersion"]) == ("CycloneDX", "1.6")
     assert {"name": "nexus:advisories:sha256", "value": report().snapshot.id} in data["metadata"]["properties"]  # type: ignore[union-attr]

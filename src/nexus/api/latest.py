@@ -286,7 +286,7 @@ ROWS = (
         name="apply", method="POST", path="/algorithm/{api}/templates", apis=LATEST, handler=apply, group="algorithms",
         doc="Register manifests of algorithms and workgroups, all or nothing. A refusal carries every finding and its place.",
         scope=Scope.OPERATE, takes=ApplyRequest, gives=ApplyAnswer,
-        query=(Field("prune", "boolean", "Remove what is not among the manifests."),),
+        query=(Field("prune", "boolean", "Remove what is not among the manifests, in the same step."),),
         statuses={400: "The manifests have errors: `error.findings` lists them. Nothing was applied."},
     ),
     Route(

@@ -88,42 +88,48 @@ class Algorithms:
         return self._stored.get((kind, name))
 
     async def apply(self, manifests: Sequence[Manifest], *, trusted: bool, prune: bool = False) -> list[Applied]:
-        """Stores manifests, all or nothing, and makes them current. With *prune*, what is not among them is removed.
+        """Stores manifests and makes them current; with *prune*, what is not among them is removed. All of it or nothing, also
+        when the service dies meanwhile.
 
         Raises InvalidTemplate (a name twice, or in another namespace) and Forbidden (local annotations from a caller who may
         not run code on this machine).
         """
-        async with self._applying:  # one after the other, or an older revision could end up as the current one
-            return await self._apply(manifests, trusted=trusted, prune=prune)
+        # shielded: what the store takes must become current here too, though the caller has gone away
+        return await asyncio.shield(self._apply(manifests, trusted=trusted, prune=prune))
 
     async def _apply(self, manifests: Sequence[Manifest], *, trusted: bool, prune: bool) -> list[Applied]:
-        self._check(manifests, trusted=trusted)
-        now = self._clock.now()
-        before = dict(self._stored)
-        stored = await self._store.put(
-            [
-                StoredManifest(
-                    kind=manifest.kind,
-                    name=manifest.name,
-                    namespace=manifest.namespace,
-                    revision=0,
-                    body=manifest.body,
-                    source=manifest.source,
-                    trusted=trusted,
-                    stored_at=now,
-                )
-                for manifest in manifests
-            ]
-        )
-        applied = []
-        for manifest in stored:
+        async with self._applying:  # one after the other, or an older revision could end up as the current one
+            self._check(manifests, trusted=trusted)
+            now = self._clock.now()
+            before = dict(self._stored)
+            changed = await self._store.put(
+                [
+                    StoredManifest(
+                        kind=manifest.kind,
+                        name=manifest.name,
+                        namespace=manifest.namespace,
+                        revision=0,
+                        body=manifest.body,
+                        source=manifest.source,
+                        trusted=trusted,
+                        stored_at=now,
+                    )
+                    for manifest in manifests
+                ],
+                prune=prune,
+            )
+            return [self._take(manifest, before.get((manifest.kind, manifest.name))) for manifest in changed]
+
+    def _take(self, manifest: StoredManifest, was: StoredManifest | None) -> Applied:
+        """Makes what the store did to a manifest current, and says what that was."""
+        if manifest.removed:
+            self._stored.pop((manifest.kind, manifest.name), None)
+            (self._templates if manifest.kind == TEMPLATE else self._workgroups).pop(manifest.name, None)
+            change = "removed"
+        else:
             self._keep(manifest)
-            was = before.get((manifest.kind, manifest.name))
             change = "created" if was is None else "unchanged" if was.revision == manifest.revision else "updated"
-            applied.append(Applied(kind=manifest.kind, name=manifest.name, revision=manifest.revision, change=change))
-        if prune:
-            applied += await self._prune({(manifest.kind, manifest.name) for manifest in manifests})
-        return applied
+        return Applied(kind=manifest.kind, name=manifest.name, revision=manifest.revision, change=change)
 
     def _check(self, manifests: Sequence[Manifest], *, trusted: bool) -> None:
         seen: dict[tuple[str, str], Manifest] = {}
@@ -146,19 +152,6 @@ class Algorithms:
                     f"`{manifest.name}` has `local.nexus/` annotations, which run code on the service's machine",
                     hint="apply it with a token that has the scope `operate`, or start the service with the file",
                 )
-
-    async def _prune(self, keep: set[tuple[str, str]]) -> list[Applied]:
-        gone = [key for key in self._stored if key not in keep]
-        for kind in (TEMPLATE, WORKGROUP):
-            names = [name for of, name in gone if of == kind]
-            if names:
-                await self._store.remove(kind, names)
-        applied = []
-        for kind, name in gone:
-            revision = self._stored.pop((kind, name)).revision
-            (self._templates if kind == TEMPLATE else self._workgroups).pop(name, None)
-            applied.append(Applied(kind=kind, name=name, revision=revision, change="removed"))
-        return applied
 
     def _keep(self, manifest: StoredManifest) -> None:
         self._stored[(manifest.kind, manifest.name)] = manifest

@@ -133,13 +133,15 @@ class ManifestStore(Protocol):
     M1  put() stores all or nothing. A body equal to the newest revision makes no new one.
     M2  Revisions of a name count up from 1 and never change; a removed name keeps its revisions, and counts on when it returns.
     M3  What put() returned survives a crash.
+    M4  put() with *prune* removes, in the same step, every current name of any kind that is not among its manifests.
     """
 
-    async def put(self, manifests: Sequence[StoredManifest]) -> list[StoredManifest]:
-        """Stores them; ``revision`` and ``stored_at`` of the arguments are ignored for unchanged ones. Returns them as stored."""
-        ...
+    async def put(self, manifests: Sequence[StoredManifest], *, prune: bool = False) -> list[StoredManifest]:
+        """Stores them; ``revision`` and ``stored_at`` of the arguments are ignored for unchanged ones.
 
-    async def remove(self, kind: str, names: Sequence[str]) -> None: ...
+        Returns them as stored, and after them what was pruned, by kind and name.
+        """
+        ...
 
     async def current(self) -> list[StoredManifest]: ...
 

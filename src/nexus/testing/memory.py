@@ -160,7 +160,7 @@ class MemoryStore:
 
     # ── ManifestStore ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def put(self, manifests: Sequence[StoredManifest]) -> list[StoredManifest]:
+    async def put(self, manifests: Sequence[StoredManifest], *, prune: bool = False) -> list[StoredManifest]:
         await asyncio.sleep(0)
         for given in manifests:
             try:
@@ -179,13 +179,17 @@ class MemoryStore:
                 revisions.append(result)
             self._removed.discard(name)
             results.append(result)
+        if prune:
+            keep = {(each.kind, each.name) for each in manifests}
+            gone = [each for each in self._current() if (each.kind, each.name) not in keep]
+            self._removed.update((each.kind, each.name) for each in gone)
+            results += [replace(each, removed=True) for each in gone]
         return results
 
-    async def remove(self, kind: str, names: Sequence[str]) -> None:
-        await asyncio.sleep(0)
-        self._removed.update((kind, name) for name in names if (kind, name) in self._manifests)
-
     async def current(self) -> list[StoredManifest]:
+        return self._current()
+
+    def _current(self) -> list[StoredManifest]:
         return [self._manifests[name][-1] for name in sorted(self._manifests) if name not in self._removed]
 
     async def at(self, kind: str, name: str, revision: int) -> StoredManifest | None:

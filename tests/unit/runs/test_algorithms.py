@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from nexus.kernel.clock import SystemClock
 from nexus.kernel.errors import Forbidden, InvalidTemplate, UnknownAlgorithm
 from nexus.runs.algorithms import Algorithms
+from nexus.runs.ports import StoredManifest
 from nexus.runs.templates import Manifest, read_manifests
 from nexus.testing.memory import MemoryStore
 from tests.unit.runs.rig import TEMPLATE
@@ -41,6 +45,38 @@ async def test_applying_is_idempotent(algorithms: Algorithms) -> None:
     assert await changes(algorithms, manifest("other"), prune=True) == [("other", "unchanged", 1), ("demand", "removed", 2)]
     with pytest.raises(UnknownAlgorithm):
         algorithms.find("demand")
+
+
+async def test_applying_and_pruning_is_one_write() -> None:
+    """The store is asked once, for everything: there is no moment at which half of an apply could be what stays."""
+    store = MemoryStore()
+    calls: list[tuple[list[str], bool]] = []
+    put = store.put
+
+    async def counted(manifests: Sequence[StoredManifest], *, prune: bool = False) -> list[StoredManifest]:
+        calls.append(([each.name for each in manifests], prune))
+        return await put(manifests, prune=prune)
+
+    store.put = counted  # type: ignore[method-assign]
+    algorithms = Algorithms(store, SystemClock())
+    await changes(algorithms, manifest(), manifest("other"))
+    await changes(algorithms, manifest("third"), prune=True)
+    assert calls == [(["demand", "other"], False), (["third"], True)]
+    assert [template.name for template in algorithms.templates()] == ["third"]
+
+
+async def test_an_apply_whose_caller_is_gone_is_current_all_the_same() -> None:
+    """What the store took is what the service runs, though nobody waits for the answer any more."""
+    store = MemoryStore()
+    algorithms = Algorithms(store, SystemClock())
+    call = asyncio.ensure_future(algorithms.apply([manifest()], trusted=True))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await changes(algorithms, manifest("other"))
+    stored = [each.name for each in await store.current()]
+    assert stored == [template.name for template in algorithms.templates()] == ["demand", "other"]
 
 
 async def test_a_removed_algorithm_keeps_its_revisions(algorithms: Algorithms) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from nexus.adapters.sql.transaction import Transaction
 from nexus.kernel.access import Scope, Token
 from nexus.kernel.clock import from_microseconds, to_microseconds
@@ -17,10 +19,12 @@ _SELECT_MANIFEST = (
 )
 
 
-def put_manifests(transaction: Transaction, manifests: Sequence[StoredManifest]) -> list[StoredManifest]:
-    """Stores each as the next revision of its name, unless its body equals the newest one; all or none."""
+def put_manifests(transaction: Transaction, manifests: Sequence[StoredManifest], *, prune: bool) -> list[StoredManifest]:
+    """Stores each as the next revision of its name, unless its body equals the newest one, and with *prune* marks every other
+    current name as removed; all or nothing."""
     with transaction.whole():
-        return [_put(transaction.connection, manifest) for manifest in manifests]
+        stored = [_put(transaction.connection, manifest) for manifest in manifests]
+        return stored + _prune(transaction.connection, {(each.kind, each.name) for each in manifests}) if prune else stored
 
 
 def _put(connection: sqlite3.Connection, given: StoredManifest) -> StoredManifest:
@@ -49,12 +53,12 @@ def _put(connection: sqlite3.Connection, given: StoredManifest) -> StoredManifes
     return result
 
 
-def remove_manifests(transaction: Transaction, kind: str, names: Sequence[str]) -> None:
-    """Marks the names as removed; unknown ones are no error, they are removed already."""
-    with transaction.whole():
-        transaction.connection.executemany(
-            "UPDATE manifest_heads SET removed = 1 WHERE kind = ? AND name = ?", [(kind, name) for name in names]
-        )
+def _prune(connection: sqlite3.Connection, keep: set[tuple[str, str]]) -> list[StoredManifest]:
+    gone = [each for each in current_manifests(connection) if (each.kind, each.name) not in keep]
+    connection.executemany(
+        "UPDATE manifest_heads SET removed = 1 WHERE kind = ? AND name = ?", [(each.kind, each.name) for each in gone]
+    )
+    return [replace(each, removed=True) for each in gone]
 
 
 def current_manifests(connection: sqlite3.Connection) -> list[StoredManifest]:

@@ -157,15 +157,12 @@ class SqliteStore:
 
     # ── ManifestStore ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def put(self, manifests: Sequence[StoredManifest]) -> list[StoredManifest]:
-        """Stores manifests, all or none, and returns them as stored."""
+    async def put(self, manifests: Sequence[StoredManifest], *, prune: bool = False) -> list[StoredManifest]:
+        """Stores manifests and with *prune* removes all others, in one step; returns what was stored, then what was removed."""
         given = tuple(manifests)
-        return await self._writer.submit(lambda transaction: registered.put_manifests(transaction, given))  # type: ignore[no-any-return]
-
-    async def remove(self, kind: str, names: Sequence[str]) -> None:
-        """Removes names; their revisions stay."""
-        given = tuple(names)
-        await self._writer.submit(lambda transaction: registered.remove_manifests(transaction, kind, given))
+        return await self._writer.submit(  # type: ignore[no-any-return]
+            lambda transaction: registered.put_manifests(transaction, given, prune=prune)
+        )
 
     async def current(self) -> list[StoredManifest]:
         """The newest revision of every name that is not removed."""

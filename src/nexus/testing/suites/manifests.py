@@ -1,4 +1,4 @@
-"""What every ManifestStore promises (M1 to M3 of ``nexus.runs.ports``)."""
+"""What every ManifestStore promises (M1 to M4 of ``nexus.runs.ports``)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ManifestStoreSuite:
     async def test_m2_a_removed_name_keeps_its_revisions(self, subject: ManifestSubject) -> None:
         """A removed name is not current, its revisions are readable, and it counts on when it returns."""
         (first,) = await subject.store.put([build_manifest(body=b"1")])
-        await subject.store.remove("Template", ["demand", "never-there"])
+        assert await subject.store.put([], prune=True) == [replace(first, removed=True)]
         assert await subject.store.current() == []
         assert await subject.store.at("Template", "demand", 1) == replace(first, removed=True)
         (back,) = await subject.store.put([build_manifest(body=b"2")])
@@ -85,7 +85,7 @@ class ManifestStoreSuite:
     async def test_m2_a_removed_name_returns_as_it_was(self, subject: ManifestSubject) -> None:
         """The body a removed name had is its newest revision again when it is put back."""
         (first,) = await subject.store.put([build_manifest()])
-        await subject.store.remove("Template", ["demand"])
+        await subject.store.put([], prune=True)
         assert await subject.store.put([build_manifest()]) == [first]
         assert await subject.store.current() == [first]
 
@@ -98,8 +98,32 @@ class ManifestStoreSuite:
         ]
 
     async def test_m3_manifests_are_there_for_the_next_process(self, subject: ManifestSubject) -> None:
-        """What put() and remove() did is found by a process that opens the store afterwards."""
+        """What put() kept and removed is found by a process that opens the store afterwards."""
         stored = await subject.store.put([build_manifest("a", trusted=True), build_manifest("b"), build_manifest("c")])
-        await subject.store.remove("Template", ["b"])
+        await subject.store.put([build_manifest("a"), build_manifest("c")], prune=True)
         store = await subject.reopen()
         assert await store.current() == [stored[0], stored[2]]
+        assert (await store.at("Template", "b", 1)).removed
+
+    async def test_m4_pruning_removes_what_is_not_given(self, subject: ManifestSubject) -> None:
+        """Names of either kind that are not given are removed and returned after the stored ones; without it they stay."""
+        await subject.store.put([build_manifest("a"), build_manifest("b"), build_manifest("a", kind="Workgroup")])
+        assert [manifest.name for manifest in await subject.store.put([build_manifest("c")])] == ["c"]
+        changed = await subject.store.put([build_manifest("b", body=b"2"), build_manifest("d")], prune=True)
+        assert [(each.kind, each.name, each.revision, each.removed) for each in changed] == [
+            ("Template", "b", 2, False),
+            ("Template", "d", 1, False),
+            ("Template", "a", 1, True),
+            ("Template", "c", 1, True),
+            ("Workgroup", "a", 1, True),
+        ]
+        assert await subject.store.current() == changed[:2]
+        assert await subject.store.put([build_manifest("d"), build_manifest("b", body=b"2")], prune=True) == changed[1::-1]
+
+    async def test_m4_a_refused_call_prunes_nothing(self, subject: ManifestSubject) -> None:
+        """When one of the manifests cannot be stored, none is, and nothing is removed."""
+        before = await subject.store.put([build_manifest("a"), build_manifest("b")])
+        with pytest.raises(Exception, match="cannot be stored"):
+            await subject.store.put([build_manifest("c"), build_manifest("d", source="\ud800")], prune=True)
+        assert await subject.store.current() == before
+        assert await (await subject.reopen()).current() == before

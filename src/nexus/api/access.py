@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from nexus.kernel.access import LOCAL_OPERATOR, Principal, Scope, Token, TokenStore, digest
 from nexus.kernel.clock import Clock
-from nexus.kernel.errors import ForeignOrigin, InvalidSetting, Unauthenticated
+from nexus.kernel.errors import ForeignOrigin, InvalidInput, InvalidSetting, Unauthenticated
 from nexus.runs.urls import RUN_TOKEN_PREFIX, Signer
 
 REFRESH_S = 30.0  # how long a revoked token may live on
@@ -64,13 +64,17 @@ class Gate:
             raise ForeignOrigin("a page of another site asked", hint="call the service from its own pages, or not from a browser")
 
     def _check_host(self, host: bytes, server: tuple[str, int | None] | None) -> None:
-        name = host_name(host.decode("latin-1"))
+        if not host:
+            raise InvalidInput("the request has no `Host` header", hint="send the name or address of the service in it")
+        given = host.decode("latin-1")
+        name = host_name(given)
         ours = bool(name) and (
             is_loopback(name) or name in self._hosts or self._any_host or (server is not None and name == server[0])
         )
         if not ours:
             raise ForeignOrigin(
-                f"the service is not called `{name[:128]}`", hint="use its own address, or name the host with `--allowed-hosts`"
+                f"the service is not called `{(name or given)[:128]}`",
+                hint="use its own address, or name the host with `--allowed-hosts`",
             )
         if len(self._known_hosts) < 256:
             self._known_hosts.add(host)

@@ -83,6 +83,8 @@ class Doors:
             guard.permit(route, principal, found.parts)
         if scope["method"] == "POST":
             _check_media_type(headers.get(b"content-type"))
+        if b"content-encoding" in headers:
+            _check_encoding(headers[b"content-encoding"])
         request = Request(scope, receive, headers, found.parts, found.api, principal)
         if request.strict and scope["query_string"]:
             _check_query(request.query(), route)
@@ -101,6 +103,13 @@ def _check_media_type(given: bytes | None) -> None:
     if given is None or given.partition(b";")[0].strip().lower() != b"application/json":
         shown = "nothing" if given is None else given[:64].decode("latin-1")
         raise WrongMediaType(f"the content type is `{shown}`", hint="send `Content-Type: application/json`")
+
+
+def _check_encoding(given: bytes) -> None:
+    """Raises WrongMediaType: a body is kept as it comes, and nobody would know that it is compressed."""
+    if given.strip().lower() not in (b"", b"identity"):
+        shown = given[:64].decode("latin-1")
+        raise WrongMediaType(f"the content encoding is `{shown}`", hint="send the body as it is, without `Content-Encoding`")
 
 
 def _check_query(query: Mapping[str, str], route: Route) -> None:

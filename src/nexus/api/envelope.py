@@ -32,6 +32,8 @@ LONGEST_VALIDITY = timedelta(days=366)
 _PIECE = 256 * 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KNOWN = frozenset(field.encode_name for field in msgspec.structs.fields(v1.CreateRequest))
+_PARENT = frozenset(field.encode_name for field in msgspec.structs.fields(v1.ParentRequest))
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
 _decode = msgspec.json.Decoder(v1.CreateRequest).decode
 
 
@@ -64,8 +66,8 @@ def read(body: bytes | memoryview, *, strict: bool, inline: bool, replay_of: byt
         _check_utf8(body)
     try:
         request = _decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise InvalidEnvelope(f"Algorithm payload is invalid: {error}", hint=_hint(body)) from error
+    except msgspec.DecodeError as error:  # msgspec.ValidationError is one
+        raise InvalidEnvelope(f"Algorithm payload is invalid: {_why(body, error)}", hint=_hint(body, error)) from error
     except RecursionError as error:
         raise InvalidEnvelope("Algorithm payload is invalid: it is nested too deep", hint="flatten the parameters") from error
     with memoryview(request.algorithmParameters) as parameters:
@@ -105,8 +107,11 @@ def _checked(request: v1.CreateRequest) -> dict[str, Any]:
     tag = request.tag or None
     if tag is not None:
         problems += tag_problems(tag)
-    if request.requestApiVersion and len(request.requestApiVersion) > MAX_API_VERSION:
+    api_version = request.requestApiVersion or ""
+    if len(api_version) > MAX_API_VERSION:
         problems.append(f"`requestApiVersion` has more than {MAX_API_VERSION} characters")
+    if _CONTROL.search(api_version):
+        problems.append("`requestApiVersion` has control characters")
     parent = None
     if request.parentRequest is not None:
         parent = ParentRef(algorithm=request.parentRequest.algorithmName, run_id=request.parentRequest.requestId)
@@ -116,7 +121,7 @@ def _checked(request: v1.CreateRequest) -> dict[str, Any]:
         valid_for = _validity(request.payloadValidFor, problems)
     if problems:
         raise InvalidEnvelope("Algorithm payload is invalid: " + "; ".join(problems))
-    return {"api_version": request.requestApiVersion or "", "tag": tag, "parent": parent, "payload_valid_for": valid_for}
+    return {"api_version": api_version, "tag": tag, "parent": parent, "payload_valid_for": valid_for}
 
 
 def tag_problems(tag: str) -> list[str]:
@@ -169,10 +174,14 @@ def _look_around(
     offset = address(parameters) - address(body)
     outside = bytes(body[:offset]) + b"0" + bytes(body[offset + len(parameters) :])
     try:
-        members = json.loads(outside, object_pairs_hook=_unique)
+        members = json.loads(outside, object_pairs_hook=_unique, parse_int=str)  # of any length, and nobody counts with it
     except RecursionError as error:
         raise InvalidEnvelope("Algorithm payload is invalid: `customConfiguration` is nested too deep") from error
-    return tuple(name for name in members if name not in _KNOWN), offset
+    inner = members.get("parentRequest") or {}
+    return (
+        *(name for name in members if name not in _KNOWN),
+        *(f"parentRequest.{name}" for name in inner if name not in _PARENT),
+    ), offset
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -246,10 +255,23 @@ def _fingerprint(request: v1.CreateRequest, overrides: bytes, parameters: memory
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _hint(body: bytes | memoryview) -> str:
+def _why(body: bytes | memoryview, error: msgspec.DecodeError) -> str:
+    """The decoder's words, but where they mislead: it says "truncated" of half a surrogate pair."""
+    if not len(body):
+        return "the body is empty"
+    if not isinstance(error, msgspec.ValidationError):
+        half = _LONE_SURROGATE.search(body) if "truncated" in str(error) or "surrogate" in str(error) else None
+        if half is not None:
+            return f"half of a surrogate pair near byte {half.start()} is no character"
+    return str(error)
+
+
+def _hint(body: bytes | memoryview, error: msgspec.DecodeError) -> str:
     if not len(body):
         return 'send a JSON object: `{"algorithmParameters": {…}}`'
-    return _fields_hint() if body[0] == 0x7B else "the body is one JSON object"
+    if body[0] != 0x7B:
+        return "the body is one JSON object"
+    return _fields_hint() if isinstance(error, msgspec.ValidationError) else "send JSON (RFC 8259) in UTF-8"
 
 
 def _fields_hint() -> str:

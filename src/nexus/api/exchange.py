@@ -29,7 +29,7 @@ class Exchange:
 
     __slots__ = (
         "_buffered", "_chunked", "_connection", "_delivered", "_head", "_pieces", "_waiter", "ended", "expects_continue", "gone",
-        "keep_alive", "scope", "started", "task", "whole",
+        "half_closed", "keep_alive", "scope", "started", "task", "whole",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool) -> None:
@@ -37,6 +37,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.whole = False  # the body is here to its end
+        self.half_closed = False  # the client sends no more, and may have gone
         self.gone = False  # nobody waits for the answer any more
         self.started = False  # the answer's head was written
         self.ended = False
@@ -75,6 +76,11 @@ class Exchange:
         self.whole = True
         self._wake()
 
+    def half_close(self) -> None:
+        """The client asked in full and sends no more: what is at hand is answered, nothing is waited for."""
+        self.half_closed = True
+        self._wake()
+
     def forsake(self) -> None:
         """The client went away, or was sent away."""
         self.gone = True
@@ -99,6 +105,8 @@ class Exchange:
                 if not self.whole:
                     self._connection.resume()
                 return {"type": "http.request", "body": body, "more_body": not self.whole}
+            if self.half_closed:
+                return _DISCONNECT
             if self.expects_continue:
                 self.expects_continue = False
                 self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -76,6 +76,8 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._head_bytes = 0
         self._body_bytes = 0
+        self._silent_bytes = 0  # came since the last piece of a body: framing, or a trailer
+        self._in_head = True
         self._unparsed: int | None = None  # bytes of a body that the parser leaves alone
         self._refused: tuple[int, str] | None = None
         self.stalled_since: float | None = None
@@ -122,6 +124,8 @@ class Connection(asyncio.Protocol):
             self.since = self.heard
         if self.waits_for == "head":
             self._head_bytes += len(data)
+        elif self.waits_for == "body":
+            self._silent_bytes += len(data)
         try:
             if self._unparsed is None:
                 self._parser.feed_data(data)
@@ -133,6 +137,18 @@ class Connection(asyncio.Protocol):
             self.refuse(*(self._refused or (400, "the request is not HTTP")))
         if self.waits_for == "head" and self._head_bytes > self._shared.bounds.head_bytes:
             self.refuse(431, "the head of the request is too large")
+        elif self.waits_for == "body" and self._silent_bytes > self._shared.bounds.head_bytes:
+            self.refuse(431, "the trailer of the request is too large")
+
+    def eof_received(self) -> bool:
+        """The client sends no more; True keeps the connection for the answers to what it had asked in full."""
+        last = self._queue[-1] if self._queue else None
+        if last is None or not last.whole or not self._transport.can_write_eof():
+            return False
+        last.keep_alive = False
+        for exchange in self._queue:
+            exchange.half_close()
+        return True
 
     def pause_writing(self) -> None:
         self.stalled_since = self._loop.time()
@@ -173,6 +189,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._expects_continue = False
+        self._in_head = True
         self.waits_for = "head"
         self.since = self.heard
 
@@ -180,6 +197,8 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer must not speak for the head (RFC 9110, 6.5.1): a proxy in front did not look at it
+            return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
@@ -207,7 +226,8 @@ class Connection(asyncio.Protocol):
         exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=self._expects_continue)
         self._exchange = exchange
         self._queue.append(exchange)
-        self._body_bytes = 0
+        self._body_bytes = self._silent_bytes = 0
+        self._in_head = False
         self.waits_for = "body"
         self.since = self.heard
         if len(self._queue) == 1:
@@ -217,6 +237,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
+        self._silent_bytes = 0
         exchange = self._exchange
         if exchange is None or exchange.ended:
             if self._body_bytes > self._shared.bounds.discarded_bytes:
@@ -232,7 +253,10 @@ class Connection(asyncio.Protocol):
             return
         if self._parser.should_upgrade():  # the parser leaves what follows, the body included, to the other protocol
             exchange.keep_alive = False
-            length = dict(self._headers).get(b"content-length", b"0")
+            headers = dict(self._headers)
+            if b"transfer-encoding" in headers:
+                self._refuse_parsing(400, "a body in chunks cannot come with an offer to upgrade")
+            length = headers.get(b"content-length", b"0")
             self._unparsed = int(length) if length.isdigit() else 0
             if self._unparsed:
                 return

@@ -203,7 +203,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         {},
         optional={
             "tag": st.text(st.characters(min_codepoint=0x20, exclude_categories=("Cc", "Cs")), max_size=40),
-            "requestApiVersion": st.text(st.characters(exclude_categories=("Cs",)), max_size=20),
+            "requestApiVersion": st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20),
             "customConfiguration": st.dictionaries(st.text(max_size=5), st.integers(), max_size=3),
             "surprise": st.text(max_size=5),
         },
@@ -221,3 +221,38 @@ def test_any_request_keeps_its_parameters(parameters, rest, random, ascii_only) 
     found = envelope(body, strict=False)
     assert found.inline == raw.encode()
     assert found.unknown == (("surprise",) if "surprise" in rest else ())
+
+
+@pytest.mark.parametrize("where", ['"x":%s', '"customConfiguration":{"container":{"x":%s}}'])
+def test_a_number_of_any_length_is_read(where: str) -> None:
+    """A whole number of thousands of digits beside the parameters is no error of the service's."""
+    found = envelope('{"algorithmParameters":{},' + where % ("1" * 5000) + "}", strict=False)
+    assert found.inline == b"{}"
+
+
+@pytest.mark.parametrize("text", ['{"algorithmParameters":{"a":"\\ud800"}}', '{"algorithmParameters":{},"tag":"\\uDC00"}'])
+def test_half_a_surrogate_pair_is_named(text: str) -> None:
+    """Half of a surrogate pair is no character, and the message says so and where."""
+    with pytest.raises(InvalidEnvelope) as refused:
+        envelope(text)
+    assert f"half of a surrogate pair near byte {text.index(chr(92))}" in refused.value.message
+
+
+def test_an_empty_body_is_called_empty() -> None:
+    """Nothing sent is told as that."""
+    with pytest.raises(InvalidEnvelope, match="the body is empty"):
+        envelope("")
+
+
+def test_a_field_of_the_parent_nobody_knows_is_noticed() -> None:
+    """Unknown fields are found inside `parentRequest` too."""
+    body = json.dumps({"algorithmParameters": {}, "parentRequest": {"algorithmName": "p", "requestId": PARENT, "stage": 1}})
+    assert read(body.encode(), strict=False, inline=True).unknown == ("parentRequest.stage",)
+    with pytest.raises(InvalidEnvelope, match=r"parentRequest\.stage"):
+        envelope(body)
+
+
+def test_the_version_of_a_request_has_no_control_characters() -> None:
+    """What is shown in terminals is text."""
+    with pytest.raises(InvalidEnvelope, match="control characters"):
+        envelope(json.dumps({"algorithmParameters": {}, "requestApiVersion": "1\x1b[2J"}))

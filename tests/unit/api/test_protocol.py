@@ -260,3 +260,70 @@ async def test_one_answer_is_one_write() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(writes) == 1
+
+
+async def test_a_trailer_does_not_speak_for_the_head() -> None:
+    """Fields after a chunked body are not among the request's headers: a proxy in front did not look at them."""
+    seen: list[Any] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        seen.append([name for name, _ in scope["headers"]])
+        await echo(scope, receive, send)
+
+    sent = b"POST /a HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    found, _, _ = await talk([sent], look)
+    assert found == [b"POST /a? hi"]
+    assert seen == [[b"host", b"transfer-encoding"]]
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nX: ", b"1;"])
+async def test_what_is_no_body_is_bounded_too(endless: bytes) -> None:
+    """A trailer, or an extension of a chunk, that never ends is 431: it would be kept, or read, for ever."""
+    begun = b"POST /a HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n" + endless
+    _, wire, _ = await talk([begun, *[b"a" * 1000] * 40], head_bytes=32_000)
+    assert b" 431 " in wire.written
+    assert wire.closed
+
+
+async def test_many_small_chunks_are_a_body() -> None:
+    """A body in pieces of one byte is taken, though its framing is longer than a head may be."""
+    found, _, _ = await talk(
+        [b"POST /a HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\na\r\n"] * 60, b"0\r\n\r\n"],
+        head_bytes=200,
+    )
+    assert found == [b"POST /a? " + b"a" * 60]
+
+
+async def test_chunks_behind_an_offer_of_another_protocol_are_refused() -> None:
+    """The parser leaves such a body alone, so it is refused in words and not taken for empty."""
+    offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    found, wire, _ = await talk([b"POST /a HTTP/1.1\r\n" + HEAD + offer])
+    assert found == [b"a body in chunks cannot come with an offer to upgrade\n"]
+    assert wire.closed
+
+
+async def test_a_client_that_only_stops_sending_is_answered() -> None:
+    """After a whole request the end of what a client sends is no end of its wish to read."""
+    shared = Shared(echo, Bounds())
+    connection = Connection(shared, asyncio.get_running_loop())
+    wire = Wire()
+    wire.can_write_eof = lambda: True  # type: ignore[method-assign]
+    connection.connection_made(wire)
+    connection.data_received(b"POST /a HTTP/1.1\r\n" + HEAD + b"Content-Length: 2\r\n\r\nhi")
+    assert connection.eof_received()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert bodies(wire.written) == [b"POST /a? hi"]
+    assert wire.closed
+
+
+async def test_half_a_request_has_no_answer() -> None:
+    """A client that stops sending before its request is whole has gone."""
+    shared = Shared(echo, Bounds())
+    connection = Connection(shared, asyncio.get_running_loop())
+    wire = Wire()
+    wire.can_write_eof = lambda: True  # type: ignore[method-assign]
+    connection.connection_made(wire)
+    connection.data_received(b"POST /a HTTP/1.1\r\n" + HEAD + b"Content-Length: 2\r\n\r\nh")
+    assert not connection.eof_received()
+    connection.connection_lost(None)

@@ -452,3 +452,11 @@ def test_limits_have_the_documented_defaults() -> None:
     limits = DoorSettings()
     assert (limits.inline_payload_bytes, limits.max_payload_bytes, limits.max_wait_s) == (65_536, 524_288_000, 60.0)
     assert limits.result_valid_for == timedelta(hours=24)
+
+
+async def test_a_compressed_body_is_415(house: House) -> None:
+    """A body is kept as it comes; one that says it is compressed is refused, for nobody would know later."""
+    reply = await house.call("POST", RUN, BODY, headers={"content-encoding": "gzip"})
+    assert reply.status == 415
+    assert "gzip" in reply.text
+    assert (await house.call("POST", RUN, BODY, headers={"content-encoding": "identity"})).status == 202

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The machine may be busy: what Hypothesis finds counts, how fast it finds it does not.
-settings.register_profile("nexus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The machine may be busy: what Hypothesis finds counts, how fast it finds it does not. The same commit gives the same examples
+# wherever it runs; `--hypothesis-profile=explore` looks for new ones.
+_ANY_SPEED = [HealthCheck.too_slow]
+settings.register_profile("nexus", deadline=None, suppress_health_check=_ANY_SPEED, derandomize=True)
+settings.register_profile("explore", deadline=None, suppress_health_check=_ANY_SPEED, max_examples=2000, database=None)
 settings.load_profile("nexus")
 
 TIERS = ("unit", "contracts", "scenarios", "acceptance")
+_OF_THE_CALLER = ("NEXUS__", "GIT_", "COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "PYTHONUTF8", "PYTHONWARNINGS")
+
+
+def _start_alike() -> None:
+    """What tests start finds the same world, whoever started the tests: no settings of the caller, no signals it ignores."""
+    for name in [name for name in os.environ if name.startswith(_OF_THE_CALLER)]:
+        del os.environ[name]
+    os.environ.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_SYSTEM=os.devnull)
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:  # a shell's background jobs ignore them, and so would all they start
+            signal.signal(number, usual)
+
+
+_start_alike()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -29,10 +29,13 @@ from nexus.adapters.process.logs import LAST_BYTES, STREAMS, BoundedLog
 _SAMPLE_S = 0.2  # how often memory is looked at when there is a limit
 _SAMPLE_UNLIMITED_S = 2.0  # and when only the peak is of interest
 _KILL_AGAIN_S = 0.02  # between two rounds of SIGKILL, until nothing is left
-_DRAIN_S = 1.0  # for output that is still in the pipes when all writers are dead
+_DRAIN_BYTES = 1 << 20  # the most a pipe holds when all its writers are dead
 _PIECE = 1 << 16
 _CANCELLED = "ended because it was cancelled"
 _NOT_RUNNABLE = 127
+_DEFAULTED = (  # what the launcher handles, what Python ignores, and what a service started in the background ignores
+    signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP,
+)  # fmt: skip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,10 +242,10 @@ class Launcher:
 
     def _close_logs(self) -> None:
         """Takes in what is left in the pipes, then joins head and tail."""
-        until = time.monotonic() + _DRAIN_S
         for (fd, log), stream in zip(self._logs.items(), STREAMS, strict=True):
             os.set_blocking(fd, False)
-            while time.monotonic() < until:
+            left = _DRAIN_BYTES
+            while left > 0:
                 try:
                     data = os.read(fd, _PIECE)
                 except BlockingIOError:  # someone outside was handed this pipe: what it writes is not ours
@@ -250,6 +253,7 @@ class Launcher:
                 if not data:
                     break
                 log.write(data)
+                left -= len(data)
             log.finish(self._folder, stream)
 
     # ── recording ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -353,7 +357,7 @@ def _become(request: Request, launcher: int, outputs: list[int], said: int) -> N
             os.dup2(fd, target)
         os.chdir(request["cwd"])
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+        for number in _DEFAULTED:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execve(request["path"], request["argv"], request["environment"])

@@ -170,7 +170,7 @@ class FakeService:
         newest = run.get("attempt", 1)
         attempt, offset = int(request.query.get("attempt", newest)), int(request.query.get("offset", 0))
         piece = self.log.get(attempt, b"")[offset : offset + 4]
-        complete = attempt < newest or run["stage"] not in ("BUFFERED", "RUNNING")
+        complete = attempt < newest or not (run["stage"] in ("BUFFERED", "RUNNING") or run.get("alive"))
         headers = {"x-log-offset": str(offset + len(piece)), "x-log-attempt": str(attempt), "x-log-complete": str(complete).lower()}
         return web.Response(body=piece, headers=headers)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -39,14 +39,16 @@ async def service() -> AsyncIterator[FakeService]:
 
 @pytest.fixture
 async def client(service: FakeService) -> AsyncIterator[NexusClient]:
-    async with NexusClient(service.url, "nx_secret", retry_for=10) as nexus:
+    async with NexusClient(service.url, "nx_secret", retry_for=60) as nexus:
         yield nexus
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port that is taken, so that nobody else gets it, and not listened on, so that nobody answers."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 async def test_a_lost_answer_does_not_double_the_run(service: FakeService, client: NexusClient) -> None:
@@ -150,13 +152,12 @@ async def test_a_pause_longer_than_the_time_left_ends_the_tries(service: FakeSer
     assert len(service.requests) == 1
 
 
-async def test_nobody_there_is_said_within_the_bound() -> None:
+async def test_nobody_there_is_said_within_the_bound(nobody: int) -> None:
     """A refused connection ends as ServiceUnreachable, with the address, what to do and the key to repeat with."""
-    port = _free_port()
-    async with NexusClient(f"http://127.0.0.1:{port}", retry_for=0.3) as nexus:
+    async with NexusClient(f"http://127.0.0.1:{nobody}", retry_for=0.3) as nexus:
         with pytest.raises(ServiceUnreachable) as caught:
             await nexus.submit("solve", {})
-    assert f"127.0.0.1:{port}" in caught.value.message
+    assert f"127.0.0.1:{nobody}" in caught.value.message
     assert "nexus serve" in caught.value.hint
     assert "idempotency key" in caught.value.hint
 
@@ -198,7 +199,7 @@ async def test_wait_tells_each_stage_and_the_end(service: FakeService, client: N
     run = await client.submit("solve", {})
     service.runs[run.id].update(steps=["BUFFERED", "BUFFERED", "RUNNING", "FAILED"], cause="ValueError: no")
     seen: list[str] = []
-    result = await client.wait(run, 30, on_change=lambda change: seen.append(change.stage))
+    result = await client.wait(run, 120, on_change=lambda change: seen.append(change.stage))
     assert seen == ["BUFFERED", "RUNNING", "FAILED"]
     assert (result.ok, result.message) == (False, "ValueError: no")
 
@@ -315,6 +316,22 @@ async def test_logs_are_followed_over_attempts_to_the_end(service: FakeService, 
             service.finish(run.id)
     assert seen == b"first attempt\nsecond\nlast words"
     assert b"".join([piece async for piece in client.logs(run, attempt=1)]) == b"first attempt\n"
+
+
+async def test_following_loses_neither_last_words_nor_a_quick_attempt(service: FakeService, client: NexusClient) -> None:
+    """A run that ends, and its next attempt with it, between two looks is shown whole, as is what comes after the report."""
+    run = await client.submit("solve", {})
+    service.runs[run.id].update(stage="RUNNING", attempt=1)
+    service.log[1] = b"one\n"
+    pieces = client.logs(run, follow=True)
+    assert await anext(pieces) == b"one\n"
+    service.runs[run.id].update(attempt=2, alive=True)
+    service.log[2] = b"two\n"
+    service.finish(run.id)  # reported; its process goes on
+    assert await anext(pieces) == b"two\n"
+    service.log[2] += b"end"
+    service.runs[run.id]["alive"] = False
+    assert [piece async for piece in pieces] == [b"end"]
 
 
 async def test_apply_sends_files_with_their_folders(service: FakeService, client: NexusClient, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from nexus.kernel.errors import InvalidInput
 from nexus.runs.algorithms import Algorithms
 from nexus.runs.configuration import Configuration, merge
 from nexus.runs.model import Report, Run, Stage
-from nexus.runs.ports import Change, Engine, Filter, Objects, RunStore
+from nexus.runs.ports import Alive, Change, Engine, Filter, Objects, RunStore
 from nexus.runs.results import object_key
 
 MAX_PAGE = 1_000
@@ -129,7 +129,8 @@ class Reading:
         number = run.attempt if attempt is None else attempt
         if number < 1:
             return Log(data=b"", attempt=0, next_offset=0, complete=run.stage.final)
-        ended = run.stage.final or number < run.attempt or run.waiting
+        ended = not isinstance(await self._engine.status(run.id, number), Alive)  # before the look: what it wrote last is seen
+        ended = ended and (run.stage.final or number < run.attempt or run.waiting)
         data = await self._engine.log(run.id, number, stream, offset=offset, limit=limit)
         return Log(data=data, attempt=number, next_offset=offset + len(data), complete=ended and len(data) < limit)
 

@@ -269,11 +269,12 @@ class NexusClient:
     ) -> AsyncIterator[bytes]:
         """What the algorithm wrote, in pieces, of its newest attempt unless *attempt* says another.
 
-        *follow* goes on until the run has ended, over further attempts when none was named.
+        *follow* goes on until the run and its newest attempt have ended, over further attempts when none was named: an algorithm
+        may write after its report.
         """
         run, current, offset = _ref(ref), attempt, 0
         while True:
-            ended = (await self._result(run, None)).final  # asked first: what is written before the end is read after it
+            ended = (await self._result(run, None)).final  # asked first: after an end no attempt begins
             answer = await self._log(run, stream, current, offset)
             if answer.body:
                 yield answer.body
@@ -282,11 +283,13 @@ class NexusClient:
             if answer.body:
                 continue
             complete = answer.headers.get("X-Log-Complete") == "true"
-            if not follow or ended or (complete and attempt is not None):
+            if not follow:
                 return
-            if complete and current is not None and await self._has_attempt(run, current + 1):
+            if complete and attempt is None and current is not None and await self._has_attempt(run, current + 1):
                 current, offset = current + 1, 0
                 continue
+            if complete and (ended or attempt is not None):
+                return
             await asyncio.sleep(0.3)
 
     # ── what can be run ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -213,6 +213,8 @@ async def test_logs_come_in_pieces(house: House) -> None:
     reply = await house.call("GET", path + "?limit=7")
     assert (reply.kind, reply.body, reply.headers["x-log-offset"]) == ("application/octet-stream", b"\x00binary", "7")
     await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", {})
+    assert (await house.call("GET", path)).headers["x-log-complete"] == "false"  # it reported, and lives
+    house.engine.finish(run_id)
     reply = await house.call("GET", path + "?attempt=1&offset=7")
     assert (reply.body, reply.headers["x-log-complete"], reply.headers["x-log-attempt"]) == (b"\xff and text", "true", "1")
     assert (await house.call("GET", path.replace("stdout", "stdin"))).status == 400

@@ -84,6 +84,19 @@ def test_a_log_is_complete_once_its_attempt_has_ended(rig: Rig) -> None:
         rig.do(rig.life.reading.log(rig.run(run_id), "stdin"))
 
 
+def test_a_log_goes_on_after_the_report(rig: Rig) -> None:
+    """What an algorithm writes after its report belongs to the log, which is complete when its process has ended."""
+    run_id = rig.begin()
+    rig.report(run_id)
+    rig.settle()
+    assert rig.run(run_id).stage is Stage.COMPLETED
+    assert not rig.do(rig.life.reading.log(rig.run(run_id), "stdout")).complete
+    rig.life.engine.write(run_id, b"last words")
+    rig.finish(run_id)
+    piece = rig.do(rig.life.reading.log(rig.run(run_id), "stdout"))
+    assert (piece.data, piece.complete) == (b"last words", True)
+
+
 def test_a_run_is_shown_with_the_template_it_was_accepted_with(rig: Rig) -> None:
     """A newer revision of its algorithm changes nothing of a run that waits."""
     run_id = rig.begin()

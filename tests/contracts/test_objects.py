@@ -96,7 +96,7 @@ class TestFiles(ObjectsSuite):
         os.mkfifo(tmp_path / "results/1/pipe")
         assert await objects.size("results/1/pipe") is None
         with pytest.raises(NotFound):
-            await asyncio.wait_for(get(objects, "results/1/pipe"), 5)
+            await asyncio.wait_for(get(objects, "results/1/pipe"), 60)
 
     async def test_an_interrupted_commit_leaves_nothing(self, tmp_path: Path) -> None:
         """A caller that goes away during its commit leaves no object and no spool behind."""

@@ -213,7 +213,7 @@ async def drive(app: Any, scope: dict[str, Any], pieces: Sequence[bytes], *, cut
         body.extend(message.get("body", b""))
         ended = not message.get("more_body", False)
 
-    await asyncio.wait_for(app(scope, messages.__anext__, send), 10)
+    await asyncio.wait_for(app(scope, messages.__anext__, send), 60)
     if cut and not started:
         return Reply(0, [], b"")
     reply = Reply(started[0]["status"], started[0]["headers"], bytes(body))

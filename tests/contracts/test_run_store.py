@@ -1,4 +1,4 @@
-"""RunStore: SQLite, SQLite on a disk that fills up, and the in-memory twin keep the promises S1 to S12."""
+"""RunStore: SQLite, SQLite on a disk that fills up, and the in-memory twin keep the promises S1 to S13."""
 
 from __future__ import annotations
 

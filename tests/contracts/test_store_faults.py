@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,12 +13,14 @@ import pytest
 from msgspec.structs import replace
 
 from nexus.adapters.sql import SqliteStore, listings, rows, schema, transaction
+from nexus.kernel.access import Scope, Token
 from nexus.kernel.clock import SystemClock
 from nexus.kernel.errors import FolderUnusable, InvalidInput, NoSpace, Unavailable
 from nexus.runs import lifecycle
-from nexus.runs.model import Stage
-from nexus.runs.ports import Filter, TreeLimits
+from nexus.runs.model import Exit, ExitKind, Report, Stage
+from nexus.runs.ports import Ended, Filter, TreeLimits
 from nexus.testing.builders import NOON, build_run
+from nexus.testing.suites.manifests import build_manifest
 from tests.contracts.durable import sqlite_file
 
 LIMITS = TreeLimits()
@@ -133,11 +137,40 @@ async def test_an_older_file_is_upgraded_with_a_backup(tmp_path: Path, monkeypat
         monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, "CREATE TABLE something_new (x)"))
         store = await files.reopen()
         assert await store.get("demand", run.id) == run
-    (backup,) = tmp_path.glob("nexus.db.v1-*.backup")
+    newest = len(schema.STEPS)
+    (backup,) = tmp_path.glob(f"nexus.db.v{newest - 1}-*.backup")
     assert backup.stat().st_mode & 0o077 == 0
-    assert version(backup) == 1
-    assert version(tmp_path / "nexus.db") == 2
+    assert version(backup) == newest - 1
+    assert version(tmp_path / "nexus.db") == newest
     assert version(backup, "SELECT count(*) FROM runs") == 1
+
+
+async def test_a_folder_of_the_first_version_keeps_everything_and_learns_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs, payloads, counters, manifests and tokens of a version 1 file are as they were; its runs take ends of attempts now."""
+    async with sqlite_file_of_version(tmp_path, 1, monkeypatch) as old:
+        run = (await old.accept(build_run(idempotency_key="k", fingerprint=b"f"), b'{"n": 1}', LIMITS)).run
+        run = (await old.change(run.id, lambda each: lifecycle.started(each, "job", 1, NOON))).after
+        waiting = (await old.accept(build_run(), b"x" * 5000, LIMITS)).run
+        await old.record_late(run.id, Report(received_at=NOON, result_uri="late"))
+        manifests = await old.put([build_manifest()])
+        await old.add_token(Token(name="ann", digest=b"d", scopes=frozenset({Scope.READ}), created_at=NOON))
+    async with sqlite_file(tmp_path) as files:
+        store = files.store
+        assert version(files.path) == len(schema.STEPS) > 1
+        assert [await store.get("demand", each.id) for each in (run, waiting)] == [run, waiting]
+        assert await store.inline_payload(waiting.id) == b"x" * 5000
+        assert {stage: count for stage, count in (await store.counts()).items() if count} == {Stage.RUNNING: 1, Stage.BUFFERED: 1}
+        assert len(await store.late_reports(run.id)) == 1
+        assert await store.current() == manifests
+        assert [token.name for token in await store.tokens()] == ["ann"]
+        assert (await store.accept(build_run(idempotency_key="k", fingerprint=b"f"), b"{}", LIMITS)).run == run
+        assert await store.attempts(run.id, limit=9) == []
+        end = Ended(run_id=run.id, attempt=1, exit=Exit(kind=ExitKind.EXITED, code=0, ended_at=NOON))
+        await store.end_attempt(end, lambda each: each)
+        assert await store.attempts(run.id, limit=9) == [end]
+    assert len(list(tmp_path.glob("nexus.db.v1-*.backup"))) == 1
 
 
 async def test_a_failing_upgrade_changes_nothing(tmp_path: Path) -> None:
@@ -148,7 +181,7 @@ async def test_a_failing_upgrade_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="syntax"):
         schema.prepare(connection, tmp_path / "nexus.db", datetime.now(UTC), (*schema.STEPS, "CREATE TABLE fine (x); NONSENSE"))
     connection.close()
-    assert version(tmp_path / "nexus.db") == 1
+    assert version(tmp_path / "nexus.db") == len(schema.STEPS)
     assert version(tmp_path / "nexus.db", "SELECT count(*) FROM sqlite_schema WHERE name = 'fine'") == 0
 
 
@@ -206,6 +239,18 @@ async def test_another_program_that_holds_the_file_is_named(tmp_path: Path, monk
         await files.store.accept(build_run(), b"{}", LIMITS)
 
 
+@contextlib.asynccontextmanager
+async def sqlite_file_of_version(folder: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteStore]:
+    """A store on a new file as that version of Nexus made it, closed at the end."""
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "STEPS", schema.STEPS[:number])
+        store = await SqliteStore.open(folder / "nexus.db", clock=SystemClock())
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 def version(path: Path, query: str = "PRAGMA user_version") -> int:
     connection = sqlite3.connect(path)
     try:
@@ -223,6 +268,7 @@ PLANS = {
     "running runs": listings._RUNNING,
     "the next due": listings._NEXT_DUE,
     "late reports": listings._LATE,
+    "ended attempts": listings._ATTEMPTS,
     "a tag": f"{rows.SELECT_RUN} WHERE tag = 'x' AND seq < 9 ORDER BY seq DESC LIMIT 9",
     "failed runs": f"{rows.SELECT_RUN} WHERE {listings._NOTABLE} AND stage = 'FAILED' ORDER BY seq DESC LIMIT 9",
     "children": f"{rows.SELECT_RUN} WHERE parent_id = 'x' ORDER BY seq DESC LIMIT 9",
@@ -238,4 +284,6 @@ async def test_no_query_looks_at_every_run(tmp_path: Path, name: str) -> None:
         values = {"now": 1, "limit": 1, "exclude": "[]"} if ":now" in PLANS[name] else ["x"] * PLANS[name].count("?")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {PLANS[name]}", values)]
         connection.close()
-        assert not [step for step in plan if step.startswith("SCAN") and step.split()[1] in ("runs", "late_reports")], plan
+        assert not [step for step in plan if step.startswith("SCAN") and step.split()[1] in ("runs", "late_reports", "attempts")], (
+            plan
+        )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from nexus.runs.model import Report, Run, Stage
-from nexus.runs.ports import Accepted, Change, Decide, Filter, RunStore, TreeLimits
+from nexus.runs.ports import Accepted, Change, Decide, Ended, Filter, RunStore, TreeLimits
 
 
 class ObservedStore:
@@ -18,6 +18,12 @@ class ObservedStore:
 
     async def change(self, run_id: str, decide: Decide) -> Change:
         change = await self._store.change(run_id, decide)
+        if change.written:
+            self._tell(change)
+        return change
+
+    async def end_attempt(self, ended: Ended, decide: Decide) -> Change:
+        change = await self._store.end_attempt(ended, decide)
         if change.written:
             self._tell(change)
         return change
@@ -70,3 +76,6 @@ class ObservedStore:
 
     async def late_reports(self, run_id: str) -> list[Report]:
         return await self._store.late_reports(run_id)
+
+    async def attempts(self, run_id: str, *, limit: int) -> list[Ended]:
+        return await self._store.attempts(run_id, limit=limit)

@@ -36,6 +36,14 @@ class Change(msgspec.Struct, frozen=True):
         return self.before is not self.after
 
 
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt ended."""
+
+    run_id: str
+    attempt: int
+    exit: Exit
+
+
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which runs a listing shows; None means any."""
 
@@ -73,11 +81,15 @@ class RunStore(Protocol):
     S10 Times keep their microseconds, payload and overrides their bytes.
     S11 A late report is kept beside the run and changes nothing of it.
     S12 A full disk raises NoSpace, keeps nothing of that call, and the store works again when there is room.
+    S13 end_attempt() keeps how an attempt ended in the same step in which it changes the run as S5 says: both or neither. Of
+        several ends told of one attempt the first stays.
     """
 
     async def accept(self, run: Run, inline: bytes | None, limits: TreeLimits) -> Accepted: ...
 
     async def change(self, run_id: str, decide: Decide) -> Change: ...
+
+    async def end_attempt(self, ended: Ended, decide: Decide) -> Change: ...
 
     async def change_tree(self, run_id: str, decide: Decide) -> list[Change]: ...
 
@@ -110,6 +122,10 @@ class RunStore(Protocol):
     async def record_late(self, run_id: str, report: Report) -> None: ...
 
     async def late_reports(self, run_id: str) -> list[Report]: ...
+
+    async def attempts(self, run_id: str, *, limit: int) -> list[Ended]:
+        """How the newest *limit* ended attempts of a run ended, by number; none for an unknown run."""
+        ...
 
 
 class StoredManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,14 +192,6 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True):
 
 class Absent(msgspec.Struct, frozen=True):
     """The engine has never begun this attempt."""
-
-
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt ended."""
-
-    run_id: str
-    attempt: int
-    exit: Exit
 
 
 class LaunchFailed(Exception):

@@ -204,10 +204,23 @@ class Supervision:
             if isinstance(await self._engine.status(run_id, attempt), Alive):
                 if run is None or lifecycle.outstays(run, now):
                     await self._cancel(run_id, attempt)
-            elif run is None or now - run.last_modified > self._keep_logs:
+            elif run is None or (now - run.last_modified > self._keep_logs and await self._keep_ends(run)):
                 await self._engine.forget(run_id)
                 forgotten.add(run_id)
         return len(forgotten)
+
+    async def _keep_ends(self, run: Run) -> bool:
+        """Whether the store knows how each attempt of the run ended: those nobody heard of are told to it now."""
+        known = {each.attempt for each in await self._store.attempts(run.id, limit=run.attempt + 1)}
+        try:
+            for attempt in range(1, run.attempt + 2):
+                status = await self._engine.status(run.id, attempt) if attempt not in known else None
+                if isinstance(status, Ended):
+                    await self._store.end_attempt(status, _as_it_is)
+        except NexusError as error:  # a full disk, for instance
+            log.error("supervisor.end-not-stored", extra={"fields": {"run": run.id, "code": error.code, "error": error.message}})
+            return False
+        return True
 
     async def _cancel(self, run_id: str, attempt: int) -> None:
         try:
@@ -232,7 +245,10 @@ class Supervision:
         self._dispatcher.release(ended.run_id, ended.attempt)
         await self._completion.settled(ended.run_id)
         run = await self._store.find(ended.run_id)
-        if run is None or run.stage.final or ended.attempt < run.attempt:
+        if run is None:
+            return
+        if run.stage.final or ended.attempt < run.attempt:  # it decides nothing any more, and is kept
+            await self._store.end_attempt(ended, _as_it_is)
             return
         configuration = await self._reading.configuration(run)
         now = self._clock.now()
@@ -244,7 +260,7 @@ class Supervision:
                 each = lifecycle.started(each, f"attempt-{ended.attempt}", ended.attempt, ended.exit.started_at or now)
             return _after(each, diagnosis.judge(each, ended.exit, configuration, now, self._back_off), now)
 
-        change = await self._store.change(run.id, decide)
+        change = await self._store.end_attempt(ended, decide)
         if change.written:
             log.info(
                 "attempt.ended",
@@ -266,6 +282,10 @@ async def _breathe(number: int) -> None:
     """Gives others a turn, now and then."""
     if number % _STRIDE == _STRIDE - 1:
         await asyncio.sleep(0)
+
+
+def _as_it_is(run: Run) -> Run:
+    return run
 
 
 def _after(run: Run, verdict: End | Retry, now: datetime) -> Run:

@@ -33,7 +33,7 @@ from nexus.runs.keeping import (
     unstorable,
 )
 from nexus.runs.model import Report, Run, Stage
-from nexus.runs.ports import Accepted, Change, Decide, Filter, StoredManifest, TreeLimits
+from nexus.runs.ports import Accepted, Change, Decide, Ended, Filter, StoredManifest, TreeLimits
 
 _ROW_BYTES = 500  # about what a run takes on disk, for tests that count room
 
@@ -47,6 +47,7 @@ class MemoryStore:
         self._runs: dict[str, Run] = {}  # in the order they were accepted
         self._payloads: dict[str, bytes] = {}
         self._keys: dict[tuple[str, str, str], str] = {}
+        self._ends: dict[str, dict[int, Ended]] = {}
         self._late: dict[str, list[Report]] = {}
         self._manifests: dict[tuple[str, str], list[StoredManifest]] = {}
         self._removed: set[tuple[str, str]] = set()
@@ -94,6 +95,20 @@ class MemoryStore:
         if after is not before:
             self._take(0)
             self._runs[run_id] = after
+        return Change(before, after)
+
+    async def end_attempt(self, ended: Ended, decide: Decide) -> Change:
+        await asyncio.sleep(0)
+        before = self._known(ended.run_id)
+        after = decide(before)
+        ends = self._ends.setdefault(ended.run_id, {})
+        if ended.attempt not in ends:
+            self._take(_ROW_BYTES)
+            detail = ended.exit.detail.encode("utf-8", "replace").decode()
+            ends[ended.attempt] = replace(ended, exit=replace(ended.exit, detail=detail))
+        elif after is not before:
+            self._take(0)
+        self._runs[ended.run_id] = after
         return Change(before, after)
 
     async def change_tree(self, run_id: str, decide: Decide) -> list[Change]:
@@ -157,6 +172,10 @@ class MemoryStore:
 
     async def late_reports(self, run_id: str) -> list[Report]:
         return list(self._late.get(run_id, ()))
+
+    async def attempts(self, run_id: str, *, limit: int) -> list[Ended]:
+        ends = self._ends.get(run_id, {})
+        return [ends[number] for number in sorted(ends)[-limit:]]
 
     # ── ManifestStore ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -221,3 +221,63 @@ def test_adoption_survives_a_full_disk(rig: Rig) -> None:
     rig.store.room_bytes = None
     rig.wait(61.0)
     assert (rig.run(run_id).stage, rig.starts(run_id)) == (Stage.RUNNING, 1)
+
+
+def ends(rig: Rig, run_id: str) -> list[tuple[int, ExitKind, int | None]]:
+    return [(each.attempt, each.exit.kind, each.exit.code) for each in rig.do(rig.store.attempts(run_id, limit=99))]
+
+
+def test_every_attempt_leaves_its_end_in_the_store(rig: Rig) -> None:
+    """Retried ones, the one that decided the run, and one that ended after its report, each once however often it is told."""
+    run_id = rig.begin(retries=5)
+    rig.finish(run_id, code=3)
+    rig.life.supervision.heard(exited(rig, run_id, 1, code=9))
+    rig.wait(1.5)
+    rig.report(run_id)
+    rig.settle()
+    assert ends(rig, run_id) == [(1, ExitKind.EXITED, 3)]
+    rig.finish(run_id)
+    rig.again()
+    assert ends(rig, run_id) == [(1, ExitKind.EXITED, 3), (2, ExitKind.EXITED, 0)]
+    assert rig.run(run_id).stage is Stage.COMPLETED
+
+
+def test_a_lost_attempt_is_told_as_such(rig: Rig) -> None:
+    """An attempt the engine does not know any more is kept as lost."""
+    run_id = rig.begin()
+    del rig.machine.attempts[run_id, 1]
+    rig.do(rig.life.supervision.reconcile())
+    assert ends(rig, run_id) == [(1, ExitKind.LOST, None)]
+
+
+def test_an_end_that_nobody_heard_is_kept_before_the_engine_forgets_it(rig: Rig) -> None:
+    """The attempts of a run that had reported when the service was away are in the store when their logs are gone."""
+    run_id = rig.begin(retries=5)
+    rig.finish(run_id, code=3)
+    rig.wait(1.5)
+    rig.report(run_id)
+    rig.settle()
+    tell, rig.life.engine._on_end = rig.life.engine._on_end, None
+    rig.life.engine.finish(run_id)
+    rig.life.engine._on_end = tell
+    assert len(ends(rig, run_id)) == 1
+    rig.wait(timedelta(days=8).total_seconds())
+    assert (run_id, 2) not in rig.machine.attempts
+    assert ends(rig, run_id) == [(1, ExitKind.EXITED, 3), (2, ExitKind.EXITED, 0)]
+
+
+def test_nothing_is_forgotten_while_its_end_cannot_be_kept(rig: Rig) -> None:
+    """On a full disk the engine goes on keeping what the store has no room for."""
+    run_id = rig.begin()
+    tell, rig.life.engine._on_end = rig.life.engine._on_end, None
+    rig.report(run_id)
+    rig.settle()
+    rig.life.engine.finish(run_id)
+    rig.life.engine._on_end = tell
+    rig.store.room_bytes = 0
+    rig.wait(timedelta(days=8).total_seconds())
+    assert (run_id, 1) in rig.machine.attempts
+    rig.store.room_bytes = None
+    rig.wait(1200.0)
+    assert (run_id, 1) not in rig.machine.attempts
+    assert ends(rig, run_id) == [(1, ExitKind.EXITED, 0)]

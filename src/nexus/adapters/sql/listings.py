@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from nexus.adapters.sql.rows import SELECT_RUN, decode
+from nexus.adapters.sql.rows import SELECT_RUN, decode, decode_exit
 from nexus.kernel.clock import from_microseconds, to_microseconds
 from nexus.runs.keeping import unknown_cursor
 from nexus.runs.model import Report, Run, Stage
-from nexus.runs.ports import Filter
+from nexus.runs.ports import Ended, Filter
 
 _NOTABLE = "stage IN ('RUNNING', 'FAILED', 'SCHEDULING_FAILED', 'DEADLINE_EXCEEDED', 'CANCELLED')"  # the condition of its index
 _NOTABLE_STAGES = frozenset({Stage.RUNNING, Stage.FAILED, Stage.SCHEDULING_FAILED, Stage.DEADLINE_EXCEEDED, Stage.CANCELLED})
@@ -20,6 +20,10 @@ _RUNNING = f"{SELECT_RUN} WHERE {_NOTABLE} AND stage = 'RUNNING' AND waiting = 0
 _OF_ROOT = "(root_id = ? OR (id = ? AND root_id IS NULL))"
 _NEXT_DUE = "SELECT not_before FROM runs WHERE waiting = 1 AND not_before IS NOT NULL ORDER BY not_before LIMIT 1"
 _LATE = "SELECT received_at, result_uri, error_cause, error_details FROM late_reports WHERE run_id = ? ORDER BY seq"
+_ATTEMPTS = (
+    "SELECT attempt, kind, started_at, ended_at, code, signal, detail, peak_memory_bytes, cpu_s FROM attempts "
+    "WHERE run_id = ? ORDER BY attempt DESC LIMIT ?"
+)
 _SELECT_NUMBERED = SELECT_RUN.replace("SELECT ", "SELECT seq, ", 1)
 # the planner would rather walk all runs in their order than sort the few that are due
 _SELECT_WAITING = _SELECT_NUMBERED + " INDEXED BY runs_waiting WHERE waiting = 1"
@@ -82,6 +86,12 @@ def late_reports(connection: sqlite3.Connection, run_id: str) -> list[Report]:
         Report(received_at=from_microseconds(row[0]), result_uri=row[1], error_cause=row[2], error_details=row[3])
         for row in connection.execute(_LATE, (run_id,))
     ]
+
+
+def attempts(connection: sqlite3.Connection, run_id: str, limit: int) -> list[Ended]:
+    """How the newest *limit* ended attempts of a run ended, in the order of their numbers."""
+    rows = connection.execute(_ATTEMPTS, (run_id, limit)).fetchall()
+    return [Ended(run_id=run_id, attempt=row[0], exit=decode_exit(row[1:])) for row in reversed(rows)]
 
 
 def _position(connection: sqlite3.Connection, cursor: str) -> int:

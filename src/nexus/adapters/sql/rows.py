@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from nexus.kernel.clock import EPOCH, from_microseconds, to_microseconds
-from nexus.runs.model import ParentRef, Payload, Run, Stage
+from nexus.runs.model import Exit, ExitKind, ParentRef, Payload, Run, Stage
+from nexus.runs.ports import Ended
 
 Row = Sequence[Any]
 
@@ -172,6 +173,38 @@ def decode(row: Row) -> Run:
         result_uri=row[32],
         failure_cause=row[33],
         failure_details=row[34],
+    )
+
+
+def encode_end(ended: Ended) -> tuple[Any, ...]:
+    """The values of a row of ``attempts``. What an engine tells in words is kept as far as it is Unicode."""
+    end = ended.exit
+    detail = end.detail.encode("utf-8", "replace").decode()
+    return (
+        ended.run_id,
+        ended.attempt,
+        end.kind.value,
+        _instant(end.started_at),
+        to_microseconds(end.ended_at),
+        end.code,
+        end.signal,
+        detail,
+        end.peak_memory_bytes,
+        end.cpu_s,
+    )
+
+
+def decode_exit(row: Row) -> Exit:
+    """The exit of a row of ``attempts``, from its kind on."""
+    return Exit(
+        kind=ExitKind(row[0]),
+        started_at=_datetime(row[1]),
+        ended_at=from_microseconds(row[2]),
+        code=row[3],
+        signal=row[4],
+        detail=row[5],
+        peak_memory_bytes=row[6],
+        cpu_s=row[7],
     )
 
 

@@ -106,7 +106,23 @@ CREATE TABLE tokens (
 ) WITHOUT ROWID;
 """
 
-STEPS: tuple[str, ...] = (_FIRST,)
+_ATTEMPTS = """
+CREATE TABLE attempts (  -- how each attempt ended; one that is under way has no row yet
+    run_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER NOT NULL,
+    code INTEGER,
+    signal INTEGER,
+    detail TEXT NOT NULL,
+    peak_memory_bytes INTEGER,
+    cpu_s REAL,
+    PRIMARY KEY (run_id, attempt)
+) WITHOUT ROWID;
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _ATTEMPTS)
 
 
 def prepare(connection: sqlite3.Connection, path: Path, now: datetime, steps: Sequence[str] | None = None) -> None:

@@ -26,7 +26,7 @@ from nexus.kernel.access import Token
 from nexus.kernel.clock import Clock
 from nexus.runs.keeping import not_found
 from nexus.runs.model import Report, Run, Stage
-from nexus.runs.ports import Accepted, Change, Decide, Filter, StoredManifest, TreeLimits
+from nexus.runs.ports import Accepted, Change, Decide, Ended, Filter, StoredManifest, TreeLimits
 
 T = TypeVar("T")
 
@@ -96,6 +96,10 @@ class SqliteStore:
         """Applies a decision to a run and its descendants; see S6. Parents come before their children."""
         return await self._writer.submit(lambda transaction: transaction.change_tree(run_id, decide))  # type: ignore[no-any-return]
 
+    async def end_attempt(self, ended: Ended, decide: Decide) -> Change:
+        """Keeps how an attempt ended and applies a decision to its run; see S13."""
+        return await self._writer.submit(lambda transaction: transaction.end_attempt(ended, decide))  # type: ignore[no-any-return]
+
     async def record_late(self, run_id: str, report: Report) -> None:
         """Keeps a report that came after the run's end."""
         await self._writer.submit(lambda transaction: transaction.record_late(run_id, report))
@@ -154,6 +158,10 @@ class SqliteStore:
     async def late_reports(self, run_id: str) -> list[Report]:
         """Reports that came after the run's end."""
         return await self._read(listings.late_reports, run_id)
+
+    async def attempts(self, run_id: str, *, limit: int) -> list[Ended]:
+        """How the newest ended attempts ended, by number."""
+        return await self._read(listings.attempts, run_id, limit)
 
     # ── ManifestStore ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,15 +13,29 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from nexus.adapters.sql.rows import INLINE_BYTES, INSERT_ANY, SELECT_RUN, decode, differences, encode, encode_fresh, insert_fresh
+from nexus.adapters.sql.rows import (
+    INLINE_BYTES,
+    INSERT_ANY,
+    SELECT_RUN,
+    decode,
+    differences,
+    encode,
+    encode_end,
+    encode_fresh,
+    insert_fresh,
+)
 from nexus.kernel.clock import to_microseconds
 from nexus.kernel.errors import IdempotencyMismatch
 from nexus.runs.keeping import cancelled_parent, check_limits, not_found, run_exists, same_request, unknown_parent, unstorable
 from nexus.runs.model import Report, Run, Stage
-from nexus.runs.ports import Accepted, Change, Decide, TreeLimits
+from nexus.runs.ports import Accepted, Change, Decide, Ended, TreeLimits
 
 Fresh = tuple[Run, bytes | None]
 
+_END = (
+    "INSERT INTO attempts (run_id, attempt, kind, started_at, ended_at, code, signal, detail, peak_memory_bytes, cpu_s) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
 _CHUNK = 16
 _INSERT_CHUNK = insert_fresh(_CHUNK)
 _INSERT_FRESH = insert_fresh(1)
@@ -139,6 +153,12 @@ class Transaction:
         before = decode(row[1:])
         change = Change(before, decide(before))
         self._write(row[0], change)
+        return change
+
+    def end_attempt(self, ended: Ended, decide: Decide) -> Change:
+        """Applies *decide* to the attempt's run and keeps how the attempt ended, unless an end of it is kept already."""
+        change = self.change(ended.run_id, decide)
+        self.connection.execute(_END, encode_end(ended))
         return change
 
     def change_tree(self, run_id: str, decide: Decide) -> list[Change]:

@@ -1,4 +1,4 @@
-"""What every RunStore promises (S1 to S12 of ``nexus.runs.ports``)."""
+"""What every RunStore promises (S1 to S13 of ``nexus.runs.ports``)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from nexus.kernel.errors import (
     UnknownParent,
 )
 from nexus.runs import lifecycle
-from nexus.runs.model import ParentRef, Payload, Report, Run, Stage
-from nexus.runs.ports import Filter, RunStore, TreeLimits
+from nexus.runs.model import Exit, ExitKind, ParentRef, Payload, Report, Run, Stage
+from nexus.runs.ports import Ended, Filter, RunStore, TreeLimits
 from nexus.testing.builders import NOON, build_child, build_run, make_id
 
 LIMITS = TreeLimits()
@@ -55,6 +55,11 @@ def start(run: Run) -> Run:
 
 def finish(run: Run) -> Run:
     return lifecycle.reported(lifecycle.started(run, "job", run.attempt + 1, NOON), Report(received_at=NOON, result_uri="r"))
+
+
+def end(run: Run, attempt: int, **changes: Any) -> Ended:
+    fields: dict[str, Any] = {"kind": ExitKind.EXITED, "ended_at": NOON, "code": 1, **changes}
+    return Ended(run_id=run.id, attempt=attempt, exit=Exit(**fields))
 
 
 async def accepted(store: RunStore, run: Run, inline: bytes | None = b"{}") -> Run:
@@ -405,6 +410,67 @@ class RunStoreSuite:
         assert await subject.store.late_reports(run.id) == reports
         assert await subject.store.get("demand", run.id) == ended
         assert await subject.store.late_reports(make_id()) == []
+
+    async def test_s13_an_end_and_what_follows_are_one_step(self, subject: StoreSubject) -> None:
+        """How an attempt ended is kept with the change of its run; a decision that refuses leaves neither."""
+        run = await accepted(subject.store, build_run())
+        change = await subject.store.end_attempt(end(run, 1), finish)
+        assert change.written
+        assert await subject.store.get("demand", run.id) == change.after
+        assert change.after.stage is Stage.COMPLETED
+        assert await subject.store.attempts(run.id, limit=9) == [end(run, 1)]
+        with pytest.raises(StageConflict):
+            await subject.store.end_attempt(end(run, 2), lambda each: lifecycle.advance(each, Stage.RUNNING, NOON))
+        with pytest.raises(RunNotFound):
+            await subject.store.end_attempt(end(build_run(), 1), finish)
+        assert await subject.store.attempts(run.id, limit=9) == [end(run, 1)]
+        assert await subject.store.attempts(make_id(), limit=9) == []
+
+    async def test_s13_every_field_of_an_end_is_kept(self, subject: StoreSubject) -> None:
+        """Kinds, times with their microseconds, codes, signals and figures are read as they were told, by the next process too."""
+        run = await accepted(subject.store, build_run())
+        began = NOON - timedelta(hours=1, microseconds=3)
+        ends = [
+            end(
+                run,
+                number,
+                kind=kind,
+                code=None,
+                signal=9,
+                started_at=began,
+                detail="x\ny\u00fc",
+                peak_memory_bytes=1 << 40,
+                cpu_s=0.25,
+            )
+            for number, kind in enumerate(ExitKind, 1)
+        ]
+        for each in reversed(ends):
+            assert not (await subject.store.end_attempt(each, lambda run: run)).written
+        assert await subject.store.attempts(run.id, limit=99) == ends
+        assert await (await subject.reopen()).attempts(run.id, limit=99) == ends
+
+    async def test_s13_the_first_end_of_an_attempt_stays(self, subject: StoreSubject) -> None:
+        """An end told again changes nothing of what is kept; the decision sees the run all the same."""
+        run = await accepted(subject.store, build_run())
+        await subject.store.end_attempt(end(run, 1), lambda run: run)
+        change = await subject.store.end_attempt(end(run, 1, kind=ExitKind.LOST, code=None), start)
+        assert change.written
+        assert await subject.store.attempts(run.id, limit=9) == [end(run, 1)]
+
+    async def test_s13_the_newest_of_many_attempts(self, subject: StoreSubject) -> None:
+        """With a limit the newest are given, in the order of their numbers."""
+        run, other = await accepted(subject.store, build_run()), await accepted(subject.store, build_run())
+        for number in range(1, 13):
+            await subject.store.end_attempt(end(run, number), lambda run: run)
+        await subject.store.end_attempt(end(other, 1), lambda run: run)
+        assert [each.attempt for each in await subject.store.attempts(run.id, limit=3)] == [10, 11, 12]
+
+    async def test_s13_an_unprintable_detail_is_kept_as_far_as_it_goes(self, subject: StoreSubject) -> None:
+        """What an engine tells must not keep a run from ending: a text that is no Unicode is kept with marks in it."""
+        run = await accepted(subject.store, build_run())
+        await subject.store.end_attempt(end(run, 1, detail="a\ud800b"), finish)
+        assert (await subject.store.get("demand", run.id)).stage is Stage.COMPLETED
+        assert (await subject.store.attempts(run.id, limit=1))[0].exit.detail == "a?b"
 
     async def test_s12_a_full_disk_refuses_and_recovers(self, subject: StoreSubject) -> None:
         """On a full disk accept() raises NoSpace and keeps nothing; reads go on, and with room so do writes."""

@@ -2,8 +2,8 @@
 
 The process engine asks before each start; `nexus` commands may ask ahead of time. An environment is a virtual environment in
 `environments/<hash>/`, where the hash covers the interpreter and every file that decides what is installed. A `.complete`
-file written last makes it usable; one without is built anew. Following these annotations is execution of their code: who may
-state them is decided elsewhere.
+file written last makes it usable; one without is built anew. A build lasts only as long as someone waits for it. Following
+these annotations is execution of their code: who may state them is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+import uuid
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import msgspec
 
+from nexus.adapters import environment_gate
+from nexus.adapters.environment_gate import Gate
 from nexus.adapters.environment_recipes import OURS, Recipe, WheelMaker, read_recipe, signature
+from nexus.adapters.process import watch
 from nexus.adapters.uvprogram import find_packaged
-from nexus.kernel.errors import NexusError
 from nexus.runs.ports import LaunchFailed
 
 BUILD_LIMIT_S = 900.0
@@ -45,12 +48,11 @@ class LocalEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     programs: Path
 
 
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """What an environment's lock must pass. ``admit`` gets the lock's text and raises a NexusError to refuse it; ``name`` says
-    against what it judges, so that a new snapshot judges anew."""
+class _Build(msgspec.Struct):
+    """A build under way, and how many wait for it."""
 
-    name: str
-    admit: Callable[[str], object]
+    task: asyncio.Task[LocalEnvironment]
+    waiting: int = 0
 
 
 class Environments:
@@ -58,7 +60,7 @@ class Environments:
 
     *uv* is the program; None looks for the one that comes with the `uv` package, then on PATH. At most *builds* are built at
     a time. *variables* is the environment builds run in, of which only what `uv` and compilers need is passed on. With a
-    *gate*, environments are built only from pins with hashes that it admits.
+    *gate*, environments are built as `environment_gate` says: from pins with hashes that it admits, and from nothing else.
     """
 
     def __init__(
@@ -78,7 +80,8 @@ class Environments:
         self._variables = _build_variables(os.environ if variables is None else variables)
         self._slots = asyncio.Semaphore(builds)
         self._wheels = WheelMaker(self._folder / "wheels")
-        self._building: dict[str, asyncio.Task[LocalEnvironment]] = {}
+        self._building: dict[str, _Build] = {}
+        self._tasks: set[asyncio.Task[LocalEnvironment]] = set()  # of builds, those that are being ended included
         self._known: dict[tuple[object, ...], LocalEnvironment] = {}
         self._interpreters: dict[str, str] = {}
 
@@ -96,25 +99,39 @@ class Environments:
         recipe = await asyncio.to_thread(read_recipe, local, self._wheels)
         interpreter = await self._interpreter(recipe.python)
         key = recipe.key(interpreter, self._gate.name if self._gate is not None else "")
-        task = self._building.get(key)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._built(key, recipe, interpreter))
-            self._building[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
-        environment = await asyncio.shield(task)
+        environment = await self._wait(key, recipe, interpreter)
         self._known[mark] = environment
         return environment
 
     async def stop(self) -> None:
-        """Ends builds under way; what they left is built anew when it is wanted."""
-        tasks = list(self._building.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Ends builds under way; they are begun afresh when they are wanted."""
+        for build in self._building.values():
+            build.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _wait(self, key: str, recipe: Recipe, interpreter: str) -> LocalEnvironment:
+        """The environment of that key, from the build under way or a new one. The last who gives up waiting ends the build."""
+        build = self._building.get(key)
+        if build is None:
+            task = asyncio.get_running_loop().create_task(self._built(key, recipe, interpreter))
+            build = self._building[key] = _Build(task)
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._finished(key, done))
+        build.waiting += 1
+        try:
+            return await asyncio.shield(build.task)
+        finally:
+            build.waiting -= 1
+            if not build.waiting and not build.task.done():
+                del self._building[key]  # who asks from now on begins anew
+                build.task.cancel()
+                await asyncio.wait([build.task])
 
     def _finished(self, key: str, task: asyncio.Task[LocalEnvironment]) -> None:
-        self._building.pop(key, None)
+        self._tasks.discard(task)
+        if (build := self._building.get(key)) is not None and build.task is task:
+            del self._building[key]
         if not task.cancelled():
             task.exception()  # looked at: each caller that still waits has it
 
@@ -128,15 +145,24 @@ class Environments:
         async with self._slots, _lock(self._folder / f"{key}.lock") as held:
             if not _usable(folder):  # another process may have built it meanwhile
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-                await self._build(folder, recipe, interpreter, held)
-                (folder / _COMPLETE).write_bytes(b"")
+                try:
+                    await self._build(folder, recipe, interpreter, held)
+                    await asyncio.to_thread(_complete, folder)
+                except BaseException:  # a cancellation too: nobody waits any more
+                    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                    raise
         return environment
 
     async def _build(self, folder: Path, recipe: Recipe, interpreter: str, held: int) -> None:
-        async def run(*arguments: str) -> None:
-            await self._run(recipe, held, *arguments)
+        base = recipe.base if self._gate is None else environment_gate.work_folder(folder)
 
-        self._admit(recipe, None)
+        async def run(*arguments: str) -> None:
+            await self._run(recipe, held, base, *arguments)
+
+        if self._gate is not None:
+            place = environment_gate.Place(folder=folder, interpreter=interpreter, run=run)
+            await environment_gate.build(self._gate, recipe, place)
+            return
         await run("venv", "--no-project", "--python", interpreter, str(folder))
         install = ("pip", "install", "--python", str(folder / "bin" / "python"))
         ours = [recipe.wheel_requirement] if recipe.wheel is not None else []
@@ -146,35 +172,15 @@ class Environments:
                 "export", "--frozen", "--no-dev", "--no-emit-project", "--no-emit-package", OURS, "--quiet", "--no-header",
                 "--project", str(recipe.lock.parent), "--python", interpreter, "--output-file", str(pinned),
             )  # fmt: skip
-            self._admit(recipe, pinned)
             await run(*install, "--requirements", str(pinned))  # uv checks each hash the lock has; Git and paths have none
         if recipe.requirements:
             hashes = ["--require-hashes"] if recipe.hashed else []
             files = [part for path in recipe.requirements for part in ("--requirements", str(path))]
             await run(*install, *hashes, *files, *([] if recipe.hashed else ours))
-        if self._gate is not None:
-            ours = [*ours, "--no-deps"] if ours else []  # what it needs is pinned in the lock, or not there
         if ours and (recipe.hashed or recipe.lock is not None or not recipe.requirements):
             await run(*install, *ours)  # apart from what carries hashes: a file made here has none that was pinned
         if recipe.package is not None:
             await run(*install, "--no-deps", str(recipe.package))
-
-    def _admit(self, recipe: Recipe, exported: Path | None) -> None:
-        """Raises LaunchFailed when there is a gate and it does not admit what would be installed.
-
-        Called once before anything is built, and once with what was *exported* of a `uv.lock`.
-        """
-        if self._gate is None or (recipe.lock is not None and exported is None):
-            return
-        refused = f"the environment of `{recipe.name}` is not built"
-        if exported is None and not recipe.hashed:
-            hint = "give it a requirements file with hashes, or a `uv.lock`"
-            raise LaunchFailed(refused, f"This service builds environments from audited locks only.\nhint: {hint}")
-        files = [exported] if exported is not None else list(recipe.requirements)
-        try:
-            self._gate.admit("\n".join(file.read_text(encoding="utf-8") for file in files))
-        except NexusError as error:
-            raise LaunchFailed(refused, error.text()) from error
 
     async def _interpreter(self, wanted: str) -> str:
         """The path of a Python of this machine that satisfies a version such as ``3.12`` or ``>=3.11``."""
@@ -188,8 +194,8 @@ class Environments:
         self._interpreters[wanted] = lines[-1].strip()
         return self._interpreters[wanted]
 
-    async def _run(self, recipe: Recipe, held: int, *arguments: str) -> None:
-        code, output = await self._uv_output(*arguments, held=held, cwd=recipe.base)
+    async def _run(self, recipe: Recipe, held: int, cwd: Path, *arguments: str) -> None:
+        code, output = await self._uv_output(*arguments, held=held, cwd=cwd)
         if code is None:
             raise LaunchFailed(
                 f"the environment of `{recipe.name}` was not built within {self._limit_s:g} s", _last(output), permanent=False
@@ -203,20 +209,21 @@ class Environments:
 
         It has the build's lock too (*held*): should this service be killed, the next one waits until its `uv` has ended.
         """
-        process = await asyncio.create_subprocess_exec(
-            self._program(), *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=self._variables, cwd=cwd or "/", start_new_session=True, pass_fds=() if held is None else (held,),
-        )  # fmt: skip
+        mark = f"build.{uuid.uuid4().hex}"
+        process = None
         try:
+            process = await asyncio.create_subprocess_exec(
+                self._program(), *arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                env={**self._variables, watch.MARKER: mark}, cwd=cwd or "/", start_new_session=True,
+                pass_fds=() if held is None else (held,),
+            )  # fmt: skip
             output, _ = await asyncio.wait_for(process.communicate(), self._limit_s)
         except TimeoutError:
             return None, ""
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            if process is None or process.returncode is None:
+                await _end(process, mark)
         return process.returncode, output.decode("utf-8", "replace")
 
     def _program(self) -> str:
@@ -240,6 +247,22 @@ async def _lock(path: Path) -> AsyncIterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+async def _end(process: asyncio.subprocess.Process | None, mark: str) -> None:
+    """Kills a process with its group and all that carries its *mark*: what detached itself would go on writing."""
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.to_thread(watch.end_marked, mark)
+    if process is not None:
+        await process.wait()  # last: it ends when nobody holds the pipe of its output any more
+
+
+def _complete(folder: Path) -> None:
+    """Marks an environment as usable, once all of it is on the disk."""
+    os.sync()
+    (folder / _COMPLETE).write_bytes(b"")
 
 
 def _usable(folder: Path) -> bool:

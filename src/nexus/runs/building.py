@@ -7,6 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import msgspec
+
+from nexus.runs.model import Run
 from nexus.runs.ports import Engine, LaunchFailed
 from nexus.runs.templates import Template
 
@@ -16,17 +19,29 @@ _AGAIN = timedelta(seconds=2)
 _AGAIN_AT_MOST = timedelta(minutes=1)
 
 Local = frozenset[tuple[str, str]]  # a template's local annotations, as a key
+Revision = tuple[str, int]  # an algorithm at one revision of its template
 Failed = Callable[[Template, LaunchFailed], Awaitable[None]]
+Wanted = Callable[[set[Revision]], Awaitable[bool]]
+
+
+class _Build(msgspec.Struct):
+    """A build under way. ``doubted``: a run that waited for it does not any more."""
+
+    task: asyncio.Task[None]
+    askers: set[Revision]
+    doubted: bool = False
 
 
 class Builds:
-    """Builds each environment once at a time. ``done`` is called whenever a build has ended, however it did."""
+    """Builds each environment once at a time, as long as a run waits for it. ``done`` is called whenever a build has ended, however
+    it did.
+    """
 
     def __init__(self, engine: Engine, *, done: Callable[[], None]) -> None:
         self._engine = engine
         self._done = done
         self._prepared: set[Local] = set()
-        self._tasks: dict[Local, asyncio.Task[None]] = {}
+        self._under_way: dict[Local, _Build] = {}
 
     def ready(self, template: Template, *, failed: Failed) -> bool:
         """Whether what the template needs is there; if not, it is being built now. *failed* hears when it cannot be."""
@@ -35,13 +50,32 @@ class Builds:
         key = frozenset(template.local.items())
         if key in self._prepared:
             return True
-        if key not in self._tasks:
-            self._tasks[key] = asyncio.create_task(self._build(template, key, failed), name=f"build {template.name}")
+        build = self._under_way.get(key)
+        if build is None:
+            task = asyncio.create_task(self._build(template, key, failed), name=f"build {template.name}")
+            build = self._under_way[key] = _Build(task, set())
+        build.askers.add((template.name, template.revision))
         return False
+
+    def doubt(self, run: Run) -> bool:
+        """Whether a build is under way that *run*, which waits no more, may have been the last to want."""
+        doubted = [build for build in self._under_way.values() if (run.algorithm, run.template_revision) in build.askers]
+        for build in doubted:
+            build.doubted = True
+        return bool(doubted)
+
+    async def end_unwanted(self, wanted: Wanted) -> None:
+        """Ends doubted builds for whose askers *wanted* says that no run waits."""
+        for key, build in [each for each in self._under_way.items() if each[1].doubted]:
+            build.doubted = False
+            if not await wanted(build.askers) and self._under_way.get(key) is build:
+                del self._under_way[key]  # the next who wants it has it begun afresh
+                build.task.cancel()
+                log.info("environment.given-up", extra={"fields": {"algorithms": sorted({name for name, _ in build.askers})}})
 
     async def stop(self) -> None:
         """Ends builds under way; they are begun anew when they are wanted."""
-        tasks = list(self._tasks.values())
+        tasks = [build.task for build in self._under_way.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -54,7 +88,9 @@ class Builds:
             log.error("environment.failed", extra={"fields": fields})
             await failed(template, failure)
         finally:
-            self._tasks.pop(key, None)
+            build = self._under_way.get(key)
+            if build is not None and build.task is asyncio.current_task():
+                del self._under_way[key]
             self._done()
 
     async def _until_built(self, template: Template, key: Local) -> None:

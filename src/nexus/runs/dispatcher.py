@@ -18,10 +18,11 @@ from nexus.kernel.clock import Clock
 from nexus.kernel.errors import InvalidInput, NexusError
 from nexus.runs import diagnosis, dispatch, launching, lifecycle
 from nexus.runs.algorithms import Algorithms
-from nexus.runs.building import Builds, last_line
+from nexus.runs.building import Builds, Revision, last_line
 from nexus.runs.configuration import merge
+from nexus.runs.elapsed import Elapsed
 from nexus.runs.model import Run, Stage
-from nexus.runs.ports import Change, Engine, Filter, LaunchFailed, RunStore
+from nexus.runs.ports import Change, Engine, Filter, Launch, LaunchFailed, RunStore
 from nexus.runs.reading import every
 from nexus.runs.templates import Template
 from nexus.runs.urls import Signer
@@ -78,6 +79,7 @@ class Dispatcher:
         self._launching: dict[str, asyncio.Task[None]] = {}
         self._held: dict[str, _Held] = {}
         self._builds = Builds(engine, done=self._rouse)
+        self._preparing: set[str] = set()  # runs whose launch may still be building what they need
         self._tries: dict[str, int] = {}  # launches of a run that failed one after the other
         self._overflow = True  # the store has waiting runs the window has not: at the start, all of them
         self._missed = False  # one of them came while the store was read
@@ -85,6 +87,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._pace = dispatch.Pace(tokens=float(capacity.burst), at_s=clock.monotonic())
+        self.elapsed = Elapsed(clock)
         self.paused = False
         self.faults = 0
 
@@ -104,12 +107,17 @@ class Dispatcher:
     def observe(self, change: Change) -> None:
         """A run was changed in the store."""
         before, after = change.before, change.after
+        self.elapsed.observe(after)
         self._waiting += after.waiting - before.waiting
         if after.waiting and (not before.waiting or after.attempt > before.attempt):  # start and end may come in one change
             self._delay(after, self._until_due(after))
         elif before.waiting and not after.waiting:
             self._drop(after.id)
             self._tries.pop(after.id, None)
+            if after.id in self._preparing:
+                self._launching[after.id].cancel()
+            if self._builds.doubt(after):
+                self._wake.set()
 
     def release(self, run_id: str, attempt: int) -> None:
         """This attempt has ended: what it held is free."""
@@ -152,6 +160,7 @@ class Dispatcher:
     async def recover(self, started: Iterable[Run]) -> None:
         """Called once before :meth:`run`: *started* are the runs whose attempts an engine still executes."""
         for run in started:
+            self.elapsed.observe(run)
             try:
                 template = await self._algorithms.at(run.algorithm, run.template_revision)
                 claim = launching.claim_of(run, merge(template, run.overrides))
@@ -159,9 +168,9 @@ class Dispatcher:
                 claim = dispatch.Claim(run_id=run.id, parent_id=run.parent.run_id if run.parent else None)
             self._held[run.id] = _Held(run.attempt, claim)
         async for run in every(self._store, Filter(stage=Stage.RUNNING)):
-            if run.waiting:  # a wall clock that was set back since then makes no pause longer than it was meant
-                meant = max(run.not_before - run.last_modified, timedelta()) if run.not_before is not None else timedelta()
-                self._delay(run, min(self._until_due(run), meant))
+            self.elapsed.observe(run)
+            if run.waiting:
+                self._delay(run, self._until_due(run))
         for parent_id in list(self._held):
             await self._take_children(parent_id)
         await self.recount()
@@ -197,6 +206,8 @@ class Dispatcher:
             if timer is not None:
                 timer.cancel()
         await self._builds.stop()
+        for run_id in self._preparing:
+            self._launching[run_id].cancel()
         tasks = list(self._launching.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_LAST_LAUNCHES_S)
@@ -212,6 +223,7 @@ class Dispatcher:
         if self._window.has_dry:
             await self._complete_dry()
         await self._start_some()
+        await self._builds.end_unwanted(self._is_waited_for)
 
     async def _refill(self) -> None:
         self._missed = False
@@ -320,11 +332,11 @@ class Dispatcher:
         current = await self._store.find(run.id)
         if current is None or not current.waiting or current.attempt != run.attempt:
             return False
-        now = self._clock.now()
         template = await self._algorithms.at(run.algorithm, run.template_revision)
         configuration = merge(template, run.overrides)
-        end = diagnosis.overdue(run, configuration, now)
+        end = diagnosis.overdue(configuration, self.elapsed.since_start_s(current))
         if end is not None:
+            now = self._clock.now()
             await self._store.change(run.id, lambda each: lifecycle.ended(each, end.stage, end.cause, end.details, now))
             return False
         launch = launching.launch_of(
@@ -334,8 +346,10 @@ class Dispatcher:
             self._algorithms.workgroup_of(configuration),
             addresses=self._addresses(),
             signer=self._signer,
-            now=now,
+            used_s=self.elapsed.since_start_s(current),
         )
+        if launch.local:
+            await self._prepare(launch)
         self._make_folder(run.id)
         self._on_step("dispatch.before-create")
         uid = await self._engine.create(launch)
@@ -343,11 +357,22 @@ class Dispatcher:
         at = self._clock.now()
         change = await self._store.change(run.id, lambda each: lifecycle.started(each, uid, launch.attempt, at))
         self._on_step("dispatch.after-store")
-        if lifecycle.outstays(change.after, at):  # cancelled meanwhile
+        if lifecycle.outstays(change.after, 0.0):  # cancelled meanwhile
             await self._engine.cancel(run.id, launch.attempt)
         elif launch.attempt > 1:
             await self._take_children(run.id)
         return True
+
+    async def _prepare(self, launch: Launch) -> None:
+        """Files may have changed since they were built: what the attempt needs is built again, unless its run is given up."""
+        self._preparing.add(launch.run_id)
+        try:
+            await self._engine.prepare(launch.local)
+        except asyncio.CancelledError:
+            self.release(launch.run_id, launch.attempt)
+            raise
+        finally:
+            self._preparing.discard(launch.run_id)
 
     async def _fail(self, run: Run, cause: str, details: str) -> None:
         now = self._clock.now()
@@ -368,6 +393,16 @@ class Dispatcher:
         async for child in every(self._store, Filter(parent_id=parent_id)):
             if child.stage is Stage.BUFFERED and not child.dry_run and not self._is_under_way(child.id):
                 self._window.add_front(child)
+
+    async def _is_waited_for(self, revisions: set[Revision]) -> bool:
+        """Whether a run of one of these waits, in memory or in the store. A run of another revision there counts too."""
+        waiting = [*self._window.runs(), *(run for run, _ in self._delayed.values())]
+        if any((run.algorithm, run.template_revision) in revisions for run in waiting):
+            return True
+        if not self._overflow:
+            return False
+        pages = [await self._store.page(Filter(algorithm=name, stage=Stage.BUFFERED), limit=1) for name, _ in revisions]
+        return any(pages)
 
     # ── what is where ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -395,7 +430,10 @@ class Dispatcher:
         self._delay(run, pause)
 
     def _until_due(self, run: Run) -> timedelta:
-        return max(run.not_before - self._clock.now(), timedelta()) if run.not_before is not None else timedelta()
+        """A wall clock that was set back since it was stored makes the pause no longer than it was meant."""
+        if run.not_before is None:
+            return timedelta()
+        return max(min(run.not_before - self._clock.now(), run.not_before - run.last_modified), timedelta())
 
     def _delay(self, run: Run, pause: timedelta) -> None:
         """Has the run come to the front of the window after *pause*."""

@@ -227,7 +227,10 @@ class Engine(Protocol):
         ...
 
     async def prepare(self, local: dict[str, str]) -> None:
-        """Builds what an attempt with these annotations needs, ahead of time. Raises LaunchFailed."""
+        """Builds what an attempt with these annotations needs, ahead of time. Raises LaunchFailed.
+
+        Who cancels it gives up waiting; what nobody else waits for is ended, with all it started.
+        """
         ...
 
     async def create(self, launch: Launch) -> str:

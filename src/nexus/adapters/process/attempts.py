@@ -19,9 +19,6 @@ from nexus.runs.model import Exit, ExitKind
 
 Key = tuple[str, int]
 
-_SWEEPS = 50
-_SWEEP_PAUSE_S = 0.02
-
 
 class ExitRecord(msgspec.Struct):
     """The exit file. Times in microseconds since the epoch, memory in bytes, CPU in seconds."""
@@ -72,7 +69,7 @@ def record_lost(folder: str, marker: str, now: datetime) -> Exit | None:
     lock = folders.read_record(folder, folders.LOCK)
     if known is not None or lock is None:
         return known
-    end_marked(marker)
+    watch.end_marked(marker)
     for stream in logs.STREAMS:
         logs.finish(folder, stream)
     taken = lock.get("taken_us")
@@ -85,20 +82,6 @@ def record_lost(folder: str, marker: str, now: datetime) -> Exit | None:
     )
     folders.write_once(str(Path(folder, folders.EXIT)), msgspec.json.encode(record))
     return read_exit(folder)
-
-
-def end_marked(marker: str) -> None:
-    """Kills every process that carries an attempt's marker, and what they start meanwhile."""
-    for _ in range(_SWEEPS):
-        pids = watch.marked(marker)
-        if not pids:
-            return
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
-        time.sleep(_SWEEP_PAUSE_S)
 
 
 def scan(root: Path) -> tuple[list[Key], list[Key]]:

@@ -10,10 +10,13 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 LINUX = sys.platform == "linux"
 MARKER = "NEXUS_ATTEMPT"  # in the environment of all an attempt starts: finds what outlived a launcher that was killed
+_SWEEPS = 50
+_SWEEP_PAUSE_S = 0.02
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 _prctl = ctypes.CDLL(None).prctl if LINUX else None
@@ -85,6 +88,20 @@ def marked(value: str) -> list[int]:
     """Processes of this user whose environment carries the marker with *value*."""
     needle = f"{MARKER}={value}".encode()
     return [pid for pid in _all() if needle in _environment(pid).split(b"\0")]
+
+
+def end_marked(value: str) -> None:
+    """Kills every process that carries the marker with *value*, and what they start meanwhile. Blocks for a second at most."""
+    for _ in range(_SWEEPS):
+        pids = marked(value)
+        if not pids:
+            return
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        time.sleep(_SWEEP_PAUSE_S)
 
 
 def _children(pid: int) -> list[int]:

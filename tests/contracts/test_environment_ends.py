@@ -1,0 +1,149 @@
+"""A build of a local environment that nobody waits for any more is ended: `uv`, what it started, and what it left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from nexus.adapters.environments import Environments
+from tests.contracts.test_environments import Bench, ask
+
+_DETACHED = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    open("{0}/detached", "w").write(str(os.getpid()))
+    time.sleep(600)
+"""
+_HANGING = """#!/bin/sh
+echo "$@" >> "{0}/calls"
+if [ "$1" != venv ] || [ -e "{0}/go" ]; then exec "{1}" "$@"; fi
+for folder in "$@"; do :; done
+mkdir -p "$folder/bin" && echo half > "$folder/bin/python"
+"{2}" -I -S "{0}/detached.py"
+sleep 600 &
+echo $! > "{0}/child"
+echo $$ > "{0}/hanging"
+wait
+"""
+
+
+class Hanging(Bench):
+    """A bench whose `uv` hangs in the middle of a build, with a child and one that detached, until the file `go` is there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        real = self.uv.read_text().split('exec "')[1].split('"')[0]
+        (folder / "detached.py").write_text(_DETACHED.format(folder))
+        self.uv.write_text(_HANGING.format(folder, real, sys.executable))
+
+    def ready_to_build(self) -> Environments:
+        """Environments that know the interpreter already."""
+        environments = self.environments()
+        environments._interpreters[".".join(map(str, sys.version_info[:2]))] = sys.executable
+        return environments
+
+    async def hangs(self) -> list[int]:
+        """The processes of a build that has begun to hang."""
+        names = ("hanging", "child", "detached")
+        async with asyncio.timeout(20):
+            while not all((self.folder / name).exists() and (self.folder / name).read_text() for name in names):
+                await asyncio.sleep(0.01)
+        return [int((self.folder / name).read_text()) for name in names]
+
+    def left(self) -> list[str]:
+        """Folders of environments, half-built ones."""
+        return [path.name for path in (self.folder / "environments").iterdir() if path.is_dir() and path.name != "wheels"]
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Hanging:
+    return Hanging(tmp_path)
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Those of the processes that still run."""
+    return [pid for pid in pids if _state(pid) not in ("", "Z", "X")]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+async def ended(waiting: asyncio.Task[object]) -> None:
+    """Has a waiter give up."""
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_build_nobody_waits_for_is_ended(hanging: Hanging) -> None:
+    """When the last of those who wait gives up, `uv` and all it started are killed and nothing of the folder is left."""
+    environments = hanging.ready_to_build()
+    local = hanging.requirements("tool==1.0\n")
+    first, second = (asyncio.create_task(environments.ready(local)) for _ in range(2))
+    processes = await hanging.hangs()
+    await ended(first)
+    assert alive(processes) == processes, "another one still waited for it"
+    await ended(second)
+    assert alive(processes) == []
+    assert hanging.left() == []
+
+
+async def test_a_build_that_was_ended_is_begun_afresh(hanging: Hanging) -> None:
+    """The next request for the same environment builds it, also one that comes while the ended build is cleared away."""
+    environments = hanging.ready_to_build()
+    local = hanging.requirements("tool==1.0\n")
+    first = asyncio.create_task(environments.ready(local))
+    await hanging.hangs()
+    (hanging.folder / "go").touch()
+    first.cancel()
+    await asyncio.sleep(0)  # it has let go of the build, which has not ended yet
+    made = await environments.ready(local)
+    assert ask(made, "import tool; print(tool.version)") == "1.0"
+    assert hanging.builds() == 2
+    assert first.cancelled()
+
+
+async def test_a_stop_ends_builds_with_all_they_started(hanging: Hanging) -> None:
+    """A service that stops leaves no `uv` behind, and no folder a later start could trust."""
+    environments = hanging.ready_to_build()
+    waiting = asyncio.create_task(environments.ready(hanging.requirements("tool==1.0\n")))
+    processes = await hanging.hangs()
+    await environments.stop()
+    assert alive(processes) == []
+    assert hanging.left() == []
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_build_that_failed_leaves_no_folder(hanging: Hanging) -> None:
+    """What could not be installed leaves nothing half-built behind."""
+    (hanging.folder / "go").touch()
+    with pytest.raises(Exception, match="could not be built"):
+        await hanging.ready_to_build().ready(hanging.requirements("nobody-has-this==1.0\n"))
+    assert hanging.left() == []
+
+
+async def test_a_finished_environment_is_on_the_disk_before_it_is_trusted(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files reach the disk before the mark that makes it usable: a power cut leaves none that is trusted and torn."""
+    (hanging.folder / "go").touch()
+    marks: list[bool] = []
+    sync = os.sync
+
+    def noted() -> None:
+        sync()
+        marks.append(any((hanging.folder / "environments").glob("*/.complete")))
+
+    monkeypatch.setattr(os, "sync", noted)
+    assert await hanging.ready_to_build().ready(hanging.requirements("tool==1.0\n")) is not None
+    assert marks == [False]

@@ -1,4 +1,4 @@
-"""A small HTTP server on loopback that answers as a test tells it; for the adapters of OSV and PyPI."""
+"""A small HTTP server on loopback that answers as a test tells it; for the adapters of OSV, PyPI and indexes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ Answer = tuple[int, bytes]
 
 
 @contextmanager
-def serving(answer: Callable[[str, Any], Answer]) -> Iterator[str]:
+def serving(answer: Callable[[str, Any], Answer], kind: str = "application/octet-stream") -> Iterator[str]:
     """The address of a server that calls *answer* with the path and the JSON body (None for GET)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._send(answer(self.path, None))
+
+        do_HEAD = do_GET
 
         def do_POST(self) -> None:
             self._send(answer(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
@@ -26,9 +28,11 @@ def serving(answer: Callable[[str, Any], Answer]) -> Iterator[str]:
         def _send(self, given: Answer) -> None:
             status, body = given
             self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             """Quiet."""

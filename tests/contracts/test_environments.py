@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from nexus.adapters.environment_gate import Gate
 from nexus.adapters.environment_recipes import WheelMaker
-from nexus.adapters.environments import Environments, Gate, LocalEnvironment, _find_uv
+from nexus.adapters.environments import Environments, LocalEnvironment, _find_uv
 from nexus.kernel.errors import NotAudited
 from nexus.runs.model import ExitKind
 from nexus.runs.ports import LaunchFailed
@@ -293,7 +295,7 @@ async def test_an_attempt_runs_in_its_environment(bench: Bench, tmp_path: Path) 
 def gated(bench: Bench, seen: list[str], *, name: str = "snapshot-1") -> Environments:
     """Environments behind a gate that notes what it is shown and refuses locks that hold tool 2.0."""
 
-    def admit(lock: str) -> None:
+    def admit(lock: str, _: Mapping[str, str]) -> None:
         seen.append(lock)
         if "tool==2.0" in lock:
             raise NotAudited("`tool` 2.0 is vulnerable", hint="take 1.0")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from nexus.adapters.environments import Environments, Gate
+from nexus.adapters.environment_gate import Gate
+from nexus.adapters.environments import Environments
 from nexus.adapters.files import FileObjects
 from nexus.adapters.folder import DataFolder, default_data_folder
 from nexus.adapters.process.engine import ProcessEngine
@@ -181,7 +182,7 @@ def _gate(settings: Settings, clock: Clock) -> Gate | None:
     from nexus.variants import gate
 
     snapshot = advisories.load(Path(settings.advisories))
-    return Gate(name=snapshot.name, admit=lambda lock: gate.require(lock, snapshot, clock.now()))
+    return Gate(name=snapshot.name, admit=lambda lock, machine: gate.require(lock, snapshot, clock.now(), targets=(machine,)))
 
 
 def capacity(settings: Settings) -> Capacity:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,41 @@ def test_a_refused_folder_may_be_entered_later(tmp_path: Path) -> None:
         DataFolder(tmp_path).__enter__()
     with DataFolder(tmp_path):
         pass
+
+
+class Wall:
+    """A wall clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return SystemClock().now() + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-1), timedelta(days=1)])
+def test_promises_last_by_one_clock_over_all_starts(tmp_path: Path, jump: timedelta) -> None:
+    """The clock of a folder goes on where it was although the wall clock was set, and nobody else may write its file."""
+    wall = Wall()
+    folder = DataFolder(tmp_path)
+    first = folder.clock(wall)
+    assert abs(first.now() - wall.now()) < timedelta(minutes=1)
+    wall.ahead = jump
+    second = DataFolder(tmp_path).clock(wall)
+    assert abs(second.now() - first.now()) < timedelta(minutes=1)
+    assert (tmp_path / "clock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kept", [b"", b"\xff\x00", b"00000000-0000-0000-0000-000000000000 1\n", b"x 1\n", b"1" * 5000])
+def test_a_clock_of_another_start_of_the_machine_or_a_damaged_one_is_set_anew(tmp_path: Path, kept: bytes) -> None:
+    """What was kept before the machine started again, or is unreadable, counts no more: the wall clock does."""
+    (tmp_path / "clock").write_bytes(kept)
+    wall = Wall()
+    wall.ahead = timedelta(days=3)
+    assert abs(DataFolder(tmp_path).clock(wall).now() - wall.now()) < timedelta(minutes=1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")

@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 
 NAME, RUN_ID = os.environ["NEXUS__ALGORITHM_NAME"], os.environ["NEXUS__RUN_ID"]
-FILE_LIMIT_S = 120.0
+FILE_LIMIT_S = 600.0
 
 
 def call(method, url, body=None, **headers):
@@ -25,7 +25,7 @@ def call(method, url, body=None, **headers):
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as refusal:
         with refusal:
@@ -55,10 +55,25 @@ def report_link(target):
 
 def upload(text):
     """Stores a result through the signed upload URL, without a token, and prints its URI."""
+    print("uploaded", put(text), flush=True)
+
+
+def put(text):
+    """The URI of a result stored through the signed upload URL."""
     data = text.encode()
     request = urllib.request.Request(os.environ["NEXUS__RESULT_UPLOAD_URL"], data, {"Content-Type": "text/plain"}, method="PUT")
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        print("uploaded", json.load(answer)["resultUri"], flush=True)
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)["resultUri"]
+
+
+def report_upload(text):
+    """Uploads a result and reports it, as the SDK does."""
+    report(put(text))
+
+
+def read_again():
+    """Fetches the payload by the address it was started with once more; prints the status it got."""
+    print("payload", call("GET", address())[0], flush=True)
 
 
 def spawn(payload, policy="child"):
@@ -169,9 +184,13 @@ def do(step):
     globals()[step[0]](*step[1:])
 
 
+def address():
+    """Where the payload is."""
+    return next(argument for argument in sys.argv if argument.startswith("--sas-uri=")).removeprefix("--sas-uri=")
+
+
 def main():
-    address = next(argument for argument in sys.argv if argument.startswith("--sas-uri=")).removeprefix("--sas-uri=")
-    with urllib.request.urlopen(address, timeout=60) as answer:
+    with urllib.request.urlopen(address(), timeout=120) as answer:
         payload = json.load(answer)
     for step in payload.get("do", []):
         do(step)

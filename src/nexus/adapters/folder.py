@@ -6,6 +6,7 @@ sub-folders hold is the business of the adapters they belong to.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -14,10 +15,12 @@ import secrets
 import shutil
 import sqlite3
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nexus.kernel.clock import Clock, SteadyClock, from_microseconds, since_boot_s, to_microseconds
 from nexus.kernel.errors import FolderInUse, FolderUnusable, NexusError, NoSpace
 
 DATABASE = "nexus.db"
@@ -25,8 +28,10 @@ OBJECTS = "objects"
 SUB_FOLDERS = (OBJECTS, "engine", "environments")
 _LOCK = "nexus.lock"
 _KEYS = "signing.key"
+_CLOCK = "clock"
 _KEY_BYTES = 32
 _KEY_LINE = re.compile(rf"([0-9a-f]{{8}}) ([0-9a-f]{{{2 * _KEY_BYTES}}})\n?")
+_CLOCK_LINE = re.compile(r"([0-9a-f-]{36}) ([0-9]{1,17})\n")
 _NETWORK = (  # beginnings of types: nfs is also nfs4
     "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "smb",
     "fuse.ceph", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",
@@ -95,6 +100,23 @@ class DataFolder:
                 f"the key file `{path}` is damaged", hint="remove it for a new key; URLs and run tokens of the old one end with it"
             )
         return Keys(id=match[1], signing=bytes.fromhex(match[2]))
+
+    def clock(self, wall: Clock) -> SteadyClock:
+        """The clock by which this folder's promises last: set from *wall* by the first service since the machine started, and
+        the same for those that follow, however the machine's clock is set meanwhile.
+        """
+        path, boot = self.path / _CLOCK, _boot_id()
+        try:
+            match = _CLOCK_LINE.fullmatch(path.read_text("ascii", "replace"))
+        except OSError:
+            match = None
+        if match is not None and match[1] == boot:
+            return SteadyClock(from_microseconds(int(match[2])))
+        origin = wall.now() - timedelta(seconds=since_boot_s())
+        if boot:
+            with contextlib.suppress(OSError):  # a full disk: the next start sets it anew
+                _replace(path, f"{boot} {to_microseconds(origin)}\n".encode())
+        return SteadyClock(origin)
 
     def back_up(self, target: Path) -> None:
         """Copies database, objects and keys of the held folder into the new folder *target*; complete when this returns.
@@ -197,6 +219,25 @@ def _write_once(path: Path, data: bytes) -> None:
         os.close(handle)
         temporary.unlink()
     _sync(path.parent)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Writes a file only its owner reads, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _boot_id() -> str:
+    """What names this start of the machine; empty when the system has no such name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -31,7 +31,7 @@ from nexus.runs.dispatch import Capacity
 from nexus.runs.dispatcher import Dispatcher
 from nexus.runs.launching import Addresses
 from nexus.runs.observing import ObservedStore
-from nexus.runs.ports import TreeLimits
+from nexus.runs.ports import Filter, TreeLimits
 from nexus.runs.reading import Reading
 from nexus.runs.results import folder_key
 from nexus.runs.submission import Submission
@@ -96,12 +96,13 @@ def data_folder(settings: Settings) -> DataFolder:
 async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None = None) -> Parts:
     """The parts of a service on an open data folder. Raises FolderUnusable and what opening the store raises."""
     clock = SystemClock()
-    signer = Signer(folder.keys().signing, clock)
+    signer = Signer(folder.keys().signing, folder.clock(clock))
     objects = FileObjects(folder.path / "objects")
     environments = Environments(folder.path / "environments", gate=_gate(settings, clock))
     engine = ProcessEngine(folder.path / "engine", environments, clock, on_step=on_step)
     addresses = AddressBook(str(folder.path / "objects"), need_token=settings.require_token or settings.behind_proxy)
     sqlite = await SqliteStore.open(folder.path / "nexus.db", clock=clock, on_step=on_step)
+    newest = await sqlite.page(Filter(), limit=1)
     store = ObservedStore(sqlite)
     algorithms = Algorithms(sqlite, clock)
     completion = Completion(store, clock, on_step=on_step)
@@ -133,7 +134,7 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
     return Parts(
         settings=settings,
         clock=clock,
-        ids=IdMaker(),
+        ids=IdMaker(after=newest[0].id if newest else ""),
         folder=folder,
         store=sqlite,
         objects=objects,

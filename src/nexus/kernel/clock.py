@@ -36,6 +36,27 @@ class SystemClock:
         return time.monotonic()
 
 
+class SteadyClock:
+    """A clock nobody sets: what it was at *origin*, and the time since the machine started.
+
+    For what is promised to last so long, like signed URLs; not for records, which people compare with other clocks.
+    """
+
+    def __init__(self, origin: datetime) -> None:
+        self._origin = origin
+
+    def now(self) -> datetime:
+        return self._origin + timedelta(seconds=since_boot_s())
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def since_boot_s() -> float:
+    """Seconds since the machine started, its sleep included where the system counts it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 def to_microseconds(instant: datetime) -> int:
     """Whole microseconds since the epoch, exactly."""
     return (instant - EPOCH) // _MICROSECOND

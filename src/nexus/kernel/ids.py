@@ -1,7 +1,7 @@
 """Time-ordered ids of runs (UUIDv7, RFC 9562 section 6.2 method 1: a counter below the millisecond).
 
-Text form, 36 characters. Ids made by one process strictly grow even when the wall clock steps back, which keeps inserts at
-the right edge of the index (measured: twice the rate of random ids) and makes "oldest first" an order by id.
+Text form, 36 characters. Ids made by one maker, or after an id of another, strictly grow even when the wall clock steps back,
+which keeps inserts at the right edge of the index (measured: twice the rate of random ids) and makes "oldest first" an order by id.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ _RANDOM_BITS = 32
 
 
 class IdMaker:
-    """Makes UUIDv7 ids that strictly grow. Safe to call from several threads."""
+    """Makes UUIDv7 ids that strictly grow, from *after* on if one is given. Safe to call from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, after: str = "") -> None:
+        value = int(after.replace("-", ""), 16) if is_id(after) else 0
         self._lock = threading.Lock()
-        self._last_ms = 0
-        self._counter = 0
+        self._last_ms = value >> 80
+        self._counter = (value >> 64 & 0xFFF) << 30 | value >> _RANDOM_BITS & 0x3FFFFFFF
         self._pool = b""
         self._offset = 0
 

@@ -45,8 +45,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     not_before: datetime
 
 
-def judge(run: Run, exit_: Exit, configuration: Configuration, now: datetime, back_off: BackOff) -> End | Retry:
-    """What follows from this end of the run's newest attempt, its report (if any) being stored already."""
+def judge(run: Run, exit_: Exit, configuration: Configuration, now: datetime, back_off: BackOff, *, used_s: float) -> End | Retry:
+    """What follows from this end of the run's newest attempt, its report (if any) being stored already.
+
+    *used_s*: seconds since the run's first start, as :mod:`nexus.runs.elapsed` counts them.
+    """
     if exit_.kind is ExitKind.DEADLINE:
         return _deadline(configuration, exit_.detail)
     if exit_.kind is ExitKind.LAUNCH_FAILED:
@@ -58,46 +61,39 @@ def judge(run: Run, exit_: Exit, configuration: Configuration, now: datetime, ba
         kept = " The uploaded result is kept." if run.result_uri else ""
         details = f"The process exited with 0 but had not reported a result.{kept}"
         return End(stage=Stage.FAILED, cause="Algorithm ended without reporting.", details=details)
-    return _after_failure(run, exit_, configuration, now, back_off)
+    following = _after_failure(run, exit_, configuration, now, back_off)
+    left_s = time_left(configuration, used_s)
+    if isinstance(following, Retry) and left_s is not None and left_s <= (following.not_before - now).total_seconds():
+        return _deadline(configuration, "There was no time left for another attempt.")
+    return following
 
 
-def overdue(run: Run, configuration: Configuration, now: datetime) -> End | None:
-    """The end of a run whose wall-clock limit has passed since its first start; None while there is time or no limit."""
-    left_s = time_left(run, configuration, now)
+def overdue(configuration: Configuration, used_s: float) -> End | None:
+    """The end of a run whose time limit has passed since its first start; None while there is time or no limit."""
+    left_s = time_left(configuration, used_s)
     return _deadline(configuration, "") if left_s is not None and left_s <= 0 else None
 
 
-def time_left(run: Run, configuration: Configuration, now: datetime) -> float | None:
-    """Seconds left of the run's wall-clock limit, which covers all attempts; None without a limit."""
-    if configuration.deadline_s is None:
-        return None
-    if run.first_started_at is None:
-        return configuration.deadline_s
-    return configuration.deadline_s - max((now - run.first_started_at).total_seconds(), 0.0)
+def time_left(configuration: Configuration, used_s: float) -> float | None:
+    """Seconds left of the run's time limit, which covers all attempts; None without a limit."""
+    return None if configuration.deadline_s is None else configuration.deadline_s - used_s
 
 
 def _after_failure(run: Run, exit_: Exit, configuration: Configuration, now: datetime, back_off: BackOff) -> End | Retry:
-    code, what = _code(exit_), describe(exit_, configuration)
+    code, what = code_of(exit_), describe(exit_, configuration)
     if code is not None and code in configuration.fatal_exit_codes:
         return End(stage=Stage.FAILED, cause=f"Algorithm encountered a fatal error: {what}.", details=exit_.detail)
     if code is not None and code in configuration.transient_exit_codes:
         if run.transient_failures >= TRANSIENT_CAP:
             cause = f"Retries exhausted: {TRANSIENT_CAP} transient failures, the last one: {what}."
             return End(stage=Stage.FAILED, cause=cause, details=exit_.detail)
-        return _retry(run, configuration, now, back_off.pause(run.transient_failures + 1), counted=False)
+        return Retry(counted=False, not_before=now + back_off.pause(run.transient_failures + 1))
     if run.counted_failures >= configuration.maximum_retries:
         first = f"Algorithm failed: {what}."
         attempts = run.counted_failures + 1
         exhausted = f"Retries exhausted: {attempts} attempts failed, the last one: {what}."
         return End(stage=Stage.FAILED, cause=exhausted if configuration.maximum_retries else first, details=exit_.detail)
-    return _retry(run, configuration, now, back_off.pause(run.counted_failures + 1), counted=True)
-
-
-def _retry(run: Run, configuration: Configuration, now: datetime, pause: timedelta, *, counted: bool) -> End | Retry:
-    left_s = time_left(run, configuration, now)
-    if left_s is not None and left_s <= pause.total_seconds():
-        return _deadline(configuration, "There was no time left for another attempt.")
-    return Retry(counted=counted, not_before=now + pause)
+    return Retry(counted=True, not_before=now + back_off.pause(run.counted_failures + 1))
 
 
 def _deadline(configuration: Configuration, details: str) -> End:
@@ -107,7 +103,7 @@ def _deadline(configuration: Configuration, details: str) -> End:
     )
 
 
-def _code(exit_: Exit) -> int | None:
+def code_of(exit_: Exit) -> int | None:
     """The exit code by which the template's tables judge; None when there is none (a lost process)."""
     if exit_.kind is ExitKind.EXITED:
         return exit_.code
@@ -116,14 +112,14 @@ def _code(exit_: Exit) -> int | None:
     return _KILLED if exit_.kind in (ExitKind.OUT_OF_MEMORY, ExitKind.CANCELLED) else None
 
 
-def describe(exit_: Exit, configuration: Configuration) -> str:
-    """The end in words for a person."""
+def describe(exit_: Exit, configuration: Configuration | None) -> str:
+    """The end in words for a person; without the limits where there is no *configuration*."""
     if exit_.kind is ExitKind.EXITED:
         return f"it exited with code {exit_.code}"
     if exit_.kind is ExitKind.SIGNALLED:
         return f"it was ended by signal {exit_.signal} ({_signal_name(exit_.signal)})"
     if exit_.kind is ExitKind.OUT_OF_MEMORY:
-        limit = configuration.limits.memory_bytes
+        limit = configuration.limits.memory_bytes if configuration is not None else None
         used = f", it used {format_bytes(exit_.peak_memory_bytes)}" if exit_.peak_memory_bytes else ""
         return f"it passed its memory limit of {format_bytes(limit)}{used}" if limit else f"it ran out of memory{used}"
     if exit_.kind is ExitKind.LOST:

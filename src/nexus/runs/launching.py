@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 
@@ -50,11 +50,10 @@ def launch_of(
     *,
     addresses: Addresses,
     signer: Signer,
-    now: datetime,
+    used_s: float,
 ) -> Launch:
-    """The next attempt of *run*. URLs are signed now: they count from the start of the process."""
+    """The next attempt of *run*, *used_s* seconds after its first start. URLs are signed now: they count from this start."""
     payload_url = f"{addresses.scheduler}{payload_link(run, configuration, signer)}"
-    left_s = diagnosis.time_left(run, configuration, now)
     return Launch(
         run_id=run.id,
         algorithm=run.algorithm,
@@ -62,7 +61,7 @@ def launch_of(
         argv=commands.render(configuration, payload_url=payload_url, run_id=run.id),
         environment=_environment(run, configuration, workgroup, addresses, signer),
         local=template.local if template.trusted else {},
-        deadline_s=left_s,
+        deadline_s=diagnosis.time_left(configuration, used_s),
         cpu_millicores=configuration.limits.cpu_millicores,
         memory_bytes=configuration.limits.memory_bytes,
     )

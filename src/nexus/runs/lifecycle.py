@@ -6,7 +6,7 @@ may call them more than once for one change (compare-and-set), so they must not 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ MOVES: dict[Stage, frozenset[Stage]] = {
     **{stage: frozenset() for stage in FINAL},
 }
 
-LINGER = timedelta(minutes=10)  # an algorithm may tidy up after its report: telemetry, caches
+LINGER_S = 600.0  # an algorithm may tidy up after its report: telemetry, caches
 
 
 def advance(run: Run, to: Stage, now: datetime, **changes: object) -> Run:
@@ -121,7 +121,10 @@ def uploaded(run: Run, uri: str, now: datetime) -> Run:
     return touch(run, now, result_uri=uri)
 
 
-def outstays(run: Run, now: datetime) -> bool:
-    """Whether an attempt of this run that still lives should not: the run ended by another's word, or it reported long ago."""
+def outstays(run: Run, over_s: float) -> bool:
+    """Whether an attempt of this run that still lives should not: the run ended by another's word, or reported long ago.
+
+    *over_s*: seconds since the run ended, if it has.
+    """
     told = run.stage in (Stage.COMPLETED, Stage.FAILED)
-    return run.stage.final and (not told or now - run.last_modified > LINGER)
+    return run.stage.final and (not told or over_s > LINGER_S)

@@ -48,6 +48,7 @@ class Supervision:
         self._reading = reading
         self._completion = completion
         self._dispatcher = dispatcher
+        self._elapsed = dispatcher.elapsed
         self._clock = clock
         self._back_off = back_off or BackOff()
         self._every = every
@@ -173,7 +174,7 @@ class Supervision:
         for number, run in enumerate(self._dispatcher.between_attempts()):
             await _breathe(number)
             now = self._clock.now()
-            end = diagnosis.overdue(run, await self._reading.configuration(run), now)
+            end = diagnosis.overdue(await self._reading.configuration(run), self._elapsed.since_start_s(run))
             if end is not None:
                 await self._store.change(run.id, partial(_overdue, end=end, now=now))
 
@@ -186,7 +187,7 @@ class Supervision:
             if not isinstance(await self._engine.status(run_id, attempt), Alive):
                 if self._dispatcher.launching(run_id) is None:
                     self._dispatcher.release(run_id, attempt)
-            elif lifecycle.outstays(run, self._clock.now()):
+            elif lifecycle.outstays(run, self._elapsed.since_end_s(run)):
                 await self._cancel(run_id, attempt)
 
     async def sweep(self) -> int:
@@ -202,7 +203,7 @@ class Supervision:
             if run_id in forgotten or (run is not None and not run.stage.final):
                 continue
             if isinstance(await self._engine.status(run_id, attempt), Alive):
-                if run is None or lifecycle.outstays(run, now):
+                if run is None or lifecycle.outstays(run, self._elapsed.since_end_s(run)):
                     await self._cancel(run_id, attempt)
             elif run is None or (now - run.last_modified > self._keep_logs and await self._keep_ends(run)):
                 await self._engine.forget(run_id)
@@ -243,6 +244,7 @@ class Supervision:
 
     async def _handle(self, ended: Ended) -> None:
         self._dispatcher.release(ended.run_id, ended.attempt)
+        self._elapsed.attempt_ended(ended.run_id)
         await self._completion.settled(ended.run_id)
         run = await self._store.find(ended.run_id)
         if run is None:
@@ -251,14 +253,14 @@ class Supervision:
             await self._store.end_attempt(ended, _as_it_is)
             return
         configuration = await self._reading.configuration(run)
-        now = self._clock.now()
+        now, used_s = self._clock.now(), self._elapsed.since_start_s(run)
 
         def decide(each: Run) -> Run:
             if each.stage.final or ended.attempt < each.attempt or (ended.attempt == each.attempt and each.waiting):
                 return each
             if ended.attempt > each.attempt:  # it ended before its start was stored
                 each = lifecycle.started(each, f"attempt-{ended.attempt}", ended.attempt, ended.exit.started_at or now)
-            return _after(each, diagnosis.judge(each, ended.exit, configuration, now, self._back_off), now)
+            return _after(each, diagnosis.judge(each, ended.exit, configuration, now, self._back_off, used_s=used_s), now)
 
         change = await self._store.end_attempt(ended, decide)
         if change.written:

@@ -206,6 +206,14 @@ def test_a_transient_error_is_tried_again(shell: Shell) -> None:
     followed = shell.run("runs", "logs", ref, "-f")
     assert followed.stdout.endswith("second\n")
     assert json.loads(shell.run("runs", "result", ref).stdout) == {"attempt": 2}
+    shown = shell.run("runs", "show", ref)
+    first, second = [line.split() for line in shown.stdout.splitlines() if line[:1] in ("1", "2")]
+    assert (first[0], " ".join(first[-12:])) == ("1", "1 kept it exited with code 1, which its template calls transient")
+    assert (second[0], second[-5:]) == ("2", ["it", "exited", "with", "code", "0"])
+    assert "--attempt N" in shown.stderr
+    ends = shell.json("runs", "show", ref)["attempts"]
+    assert [(each["attempt"], each["state"], each["exitCode"]) for each in ends] == [(1, "ended", 1), (2, "ended", 0)]
+    assert ends[0]["startedAt"] < ends[0]["endedAt"] <= ends[1]["startedAt"] < ends[1]["endedAt"]
     assert shell.run("runs", "logs", ref, "--attempt", "1", "--stream", "stdout").stdout == "first\n"
     assert "not yet" in shell.run("runs", "logs", ref, "--attempt", "1", "--stream", "stderr").stdout
 

@@ -14,10 +14,10 @@ from nexus.api.request import Request, flag, seconds, whole
 from nexus.api.routes import LATEST, Field, Route
 from nexus.api.services import Context
 from nexus.kernel.access import Scope
-from nexus.kernel.clock import rfc3339
 from nexus.kernel.documents import Finding
 from nexus.kernel.errors import InvalidEnvelope, InvalidInput, InvalidTemplate, MissingScope, NexusError, NotFound
 from nexus.runs.algorithms import TEMPLATE, Applied
+from nexus.runs.attempts import MAX_ATTEMPTS
 from nexus.runs.model import Stage
 from nexus.runs.ports import Filter
 from nexus.runs.reading import MAX_PAGE
@@ -113,16 +113,10 @@ async def list_runs(context: Context, request: Request) -> Answer:
 async def show_run(context: Context, request: Request) -> Answer:
     wait_s = seconds(request.query(), "wait", context.settings.max_wait_s)
     run = await guard.find_run(context, request, wait_s=wait_s)
-    late = [
-        views.LateReport(
-            received_at=rfc3339(report.received_at),
-            result_uri=report.result_uri,
-            error_cause=report.error_cause,
-            error_details=report.error_details,
-        )
-        for report in await context.services.reading.late_reports(run)
-    ]
-    return as_json(views.run_view(context, request, run, late))
+    reading = context.services.reading
+    attempts = [views.attempt_view(context, request, run, each) for each in await reading.attempts(run)]
+    late = [views.late_view(report) for report in await reading.late_reports(run)]
+    return as_json(views.run_view(context, request, run, attempts, late))
 
 
 async def tree(context: Context, request: Request) -> Answer:
@@ -254,7 +248,8 @@ ROWS = (
         statuses={400: "A field of the query is wrong."},
     ),
     Route(
-        name="show-run", method="GET", path=_RUN, apis=LATEST, handler=show_run, doc="Everything about one run.",
+        name="show-run", method="GET", path=_RUN, apis=LATEST, handler=show_run,
+        doc=f"Everything about one run, its attempts one by one (the newest {MAX_ATTEMPTS} of them).",
         scope=Scope.READ, run="tree", gives=views.RunView, query=(_WAIT,), statuses=_NO_RUN,
     ),
     Route(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from urllib.parse import quote
+
 import msgspec
 
 from nexus.api.answers import encode
@@ -9,8 +12,10 @@ from nexus.api.request import Request
 from nexus.api.services import Context
 from nexus.kernel.clock import rfc3339
 from nexus.runs import launching, urls
+from nexus.runs.attempts import Attempt
 from nexus.runs.configuration import Configuration
-from nexus.runs.model import Run, Stage
+from nexus.runs.model import Report, Run, Stage
+from nexus.runs.reading import STREAMS
 from nexus.runs.templates import WIRE_SECTIONS
 from nexus.wire import v1
 
@@ -27,8 +32,32 @@ class LateReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     error_details: str = ""
 
 
+class AttemptView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """One attempt. ``state`` is ``running``, ``ended`` or ``unknown``; ``end`` how it ended (``exited``, ``signalled``,
+    ``out-of-memory``, ``deadline``, ``cancelled``, ``launch-failed``, ``lost``), ``why`` the same in words. ``logs`` are the
+    addresses of ``stdout`` and ``stderr`` while they are kept.
+    """
+
+    attempt: int
+    state: str
+    started_at: str = ""
+    ended_at: str = ""
+    took_seconds: float | None = None
+    end: str = ""
+    why: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    detail: str = ""
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    logs: dict[str, str] = {}
+
+
 class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """A run as ``latest`` shows it. Times are RFC 3339 UTC with microseconds; what has not come is left out."""
+    """A run as ``latest`` shows it. Times are RFC 3339 UTC with microseconds; what has not come is left out.
+
+    ``attempt`` is the number of the newest attempt. ``attempts`` and ``lateReports`` are there when one run was asked for.
+    """
 
     request_id: str
     algorithm: str
@@ -49,6 +78,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     result_uri: str = ""
     failure_cause: str = ""
     failure_details: str = ""
+    attempts: list[AttemptView] = []
     late_reports: list[LateReport] = []
 
 
@@ -125,7 +155,44 @@ async def metadata(context: Context, request: Request, run: Run) -> v1.Metadata:
     )
 
 
-def run_view(context: Context, request: Request, run: Run, late: list[LateReport] | None = None) -> RunView:
+def attempt_view(context: Context, request: Request, run: Run, attempt: Attempt) -> AttemptView:
+    """One attempt of a run."""
+    end, began = attempt.exit, attempt.started_at
+    logs = f"{base_url(context, request)}/algorithm/latest/runs/{quote(run.algorithm, safe='')}/{run.id}/logs"
+    return AttemptView(
+        attempt=attempt.number,
+        state=attempt.state.value,
+        started_at=rfc3339(began) if began else "",
+        ended_at=rfc3339(end.ended_at) if end else "",
+        took_seconds=max((end.ended_at - began).total_seconds(), 0.0) if end and began else None,
+        end=end.kind.value if end else "",
+        why=attempt.why,
+        exit_code=end.code if end else None,
+        signal=end.signal if end else None,
+        detail=end.detail if end else "",
+        peak_memory_bytes=end.peak_memory_bytes if end else None,
+        cpu_seconds=end.cpu_s if end else None,
+        logs={stream: f"{logs}/{stream}?attempt={attempt.number}" for stream in STREAMS} if attempt.logs_kept else {},
+    )
+
+
+def late_view(report: Report) -> LateReport:
+    """One late report of a run."""
+    return LateReport(
+        received_at=rfc3339(report.received_at),
+        result_uri=report.result_uri,
+        error_cause=report.error_cause,
+        error_details=report.error_details,
+    )
+
+
+def run_view(
+    context: Context,
+    request: Request,
+    run: Run,
+    attempts: Sequence[AttemptView] = (),
+    late: Sequence[LateReport] = (),
+) -> RunView:
     """Everything ``latest`` shows of a run."""
     return RunView(
         request_id=run.id,
@@ -147,7 +214,8 @@ def run_view(context: Context, request: Request, run: Run, late: list[LateReport
         result_uri=result_uri(context, request, run),
         failure_cause=run.failure_cause or "",
         failure_details=run.failure_details or "",
-        late_reports=late or [],
+        attempts=list(attempts),
+        late_reports=list(late),
     )
 
 

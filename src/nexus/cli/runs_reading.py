@@ -48,7 +48,7 @@ def list_(limit: int, fmt: str, service: Service, **where: Any) -> None:
 @output.output_option()
 @service_options
 def show(algorithm: str, run_id: str | None, fmt: str, service: Service) -> None:
-    """Everything about one run.
+    """Everything about one run, and its attempts one by one.
 
     Example: nexus runs show solve 0193a1b2
     """
@@ -56,7 +56,15 @@ def show(algorithm: str, run_id: str | None, fmt: str, service: Service) -> None
 
     with service.connect() as nexus:
         run = nexus.run(find_run(nexus, algorithm, run_id))
-    output.emit_one(runs_views.record(run) if fmt == "table" else runs_views.plain(run), fmt)
+    if fmt != "table":
+        output.emit_one(runs_views.flat(run) if fmt == "csv" else runs_views.plain(run), fmt)
+        return
+    output.emit_one(runs_views.record(run), fmt)
+    if run.attempts:
+        sys.stdout.write("\n")
+        output.emit(runs_views.attempts(run), fmt, runs_views.ATTEMPT_COLUMNS)
+        if any(each.logs for each in run.attempts):
+            output.note(f"nexus runs logs {run.ref} --attempt N    what an attempt wrote")
 
 
 @click.command()

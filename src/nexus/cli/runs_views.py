@@ -10,8 +10,10 @@ from nexus.kernel.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from nexus.sdk import RunResult, RunView
+    from nexus.sdk.model import Attempt
 
 COLUMNS = ("id", "algorithm", "stage", "tag", "received", "took", "attempt")
+ATTEMPT_COLUMNS = ("attempt", "started", "ended", "took", "exit", "logs", "why")
 
 
 def plain(run: RunView) -> dict[str, Any]:
@@ -20,6 +22,32 @@ def plain(run: RunView) -> dict[str, Any]:
 
     fields: dict[str, Any] = msgspec.to_builtins(run)
     return fields
+
+
+def flat(run: RunView) -> dict[str, Any]:
+    """The fields that hold one value: what one line of CSV has room for."""
+    fields = {name: value for name, value in plain(run).items() if not isinstance(value, list)}
+    if run.parent is not None:
+        fields["parent"] = str(run.parent.ref)
+    return fields
+
+
+def attempts(run: RunView) -> list[dict[str, Any]]:
+    """The attempts of a run, a line each."""
+    return [_attempt(each) for each in run.attempts]
+
+
+def _attempt(each: Attempt) -> dict[str, Any]:
+    signal = f"signal {each.signal}" if each.signal is not None else None
+    return {
+        "attempt": each.attempt,
+        "started": _instant(each.started_at),
+        "ended": _instant(each.ended_at),
+        "took": format_duration(each.took_seconds) if each.took_seconds is not None else "",
+        "exit": each.exit_code if each.exit_code is not None else signal,
+        "logs": "kept" if each.logs else "gone",
+        "why": each.why or each.state,
+    }
 
 
 def row(run: RunView) -> dict[str, Any]:

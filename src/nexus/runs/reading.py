@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from nexus.kernel.errors import InvalidInput
+from nexus.kernel.errors import InvalidInput, UnknownAlgorithm
+from nexus.runs import attempts
 from nexus.runs.algorithms import Algorithms
 from nexus.runs.configuration import Configuration, merge
 from nexus.runs.model import Report, Run, Stage
@@ -16,6 +17,7 @@ from nexus.runs.ports import Alive, Change, Engine, Filter, Objects, RunStore
 from nexus.runs.results import object_key
 
 MAX_PAGE = 1_000
+STREAMS = ("stdout", "stderr")
 
 
 async def every(store: RunStore, where: Filter) -> AsyncIterator[Run]:
@@ -122,10 +124,18 @@ class Reading:
     async def late_reports(self, run: Run) -> list[Report]:
         return await self._store.late_reports(run.id)
 
+    async def attempts(self, run: Run) -> list[attempts.Attempt]:
+        """The run's attempts by number, the newest ones when there are very many."""
+        try:
+            configuration = await self.configuration(run)
+        except UnknownAlgorithm:
+            configuration = None  # what is known is told all the same
+        return await attempts.gather(run, self._store, self._engine, configuration)
+
     async def log(self, run: Run, stream: str, *, attempt: int | None = None, offset: int = 0, limit: int = 1 << 20) -> Log:
         """A piece of ``stdout`` or ``stderr`` of an attempt (default: the newest). Raises InvalidInput."""
-        if stream not in ("stdout", "stderr"):
-            raise InvalidInput(f"`{stream[:64]}` is no stream", hint="one of `stdout`, `stderr`")
+        if stream not in STREAMS:
+            raise InvalidInput(f"`{stream[:64]}` is no stream", hint=f"one of `{'`, `'.join(STREAMS)}`")
         number = run.attempt if attempt is None else attempt
         if number < 1:
             return Log(data=b"", attempt=0, next_offset=0, complete=run.stage.final)

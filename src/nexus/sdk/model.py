@@ -68,8 +68,29 @@ class LateReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     error_details: str = ""
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One attempt of a run. ``state`` is ``running``, ``ended`` or ``unknown``, ``why`` says in words how it ended.
+
+    ``logs``: where ``stdout`` and ``stderr`` are read, while they are kept.
+    """
+
+    attempt: int
+    state: str
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    took_seconds: float | None = None
+    end: str = ""
+    why: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    detail: str = ""
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    logs: dict[str, str] = {}
+
+
 class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Everything a reader of a run may know."""
+    """Everything a reader of a run may know. ``attempts`` and ``late_reports`` are there when one run was asked for."""
 
     request_id: str
     algorithm: str
@@ -90,6 +111,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     failure_details: str | None = None
     template_revision: int = 0
     payload_bytes: int = 0
+    attempts: list[Attempt] = []
     late_reports: list[LateReport] = []
 
     @property

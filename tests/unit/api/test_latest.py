@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from nexus.api.routes import Route, Router
 from nexus.api.table import ROWS
 from nexus.kernel.errors import NotFound, UnknownRoute, WrongMethod
+from nexus.runs import lifecycle
+from nexus.runs.model import Exit, ExitKind
+from nexus.runs.ports import Ended, Launch
 from nexus.sdk.model import Applied, RunPage, Templates
 from nexus.sdk.model import RunView as SdkRun
 from nexus.sdk.model import Template as SdkTemplate
@@ -199,6 +203,49 @@ async def test_a_tree_begins_with_its_root(house: House) -> None:
     assert found[2]["parent"] == {"algorithmName": "hello-world", "requestId": child}
 
 
+async def test_a_run_shows_its_attempts_one_by_one(house: House) -> None:
+    """Number, times, why it ended, exit code, figures, and where its logs are; a listing leaves them out."""
+    run_id = await house.accept()
+    path = f"/algorithm/latest/runs/hello-world/{run_id}"
+    assert "attempts" not in (await house.call("GET", path)).json()
+    for attempt in (1, 2):
+        launch = Launch(run_id=run_id, algorithm="hello-world", attempt=attempt, argv=("x",), environment={})
+        await house.engine.create(launch)
+        await house.observed.change(run_id, lambda run, attempt=attempt: lifecycle.started(run, "uid", attempt, house.clock.now()))
+        if attempt == 1:
+            house.clock.pass_(timedelta(seconds=2))
+            end = Exit(
+                kind=ExitKind.EXITED, code=3, ended_at=house.clock.now(), detail="said", peak_memory_bytes=5 << 20, cpu_s=0.5
+            )
+            house.engine.finish(run_id, code=3)
+            await house.observed.end_attempt(
+                Ended(run_id=run_id, attempt=1, exit=end),
+                lambda run: lifecycle.retrying(run, house.clock.now(), house.clock.now(), counted=True),
+            )
+    reply = await house.call("GET", path)
+    first, second = reply.json()["attempts"]
+    logs = f"http://127.0.0.1:8080/algorithm/latest/runs/hello-world/{run_id}/logs"
+    assert first == {
+        "attempt": 1,
+        "state": "ended",
+        "startedAt": "2026-11-21T12:00:00.000007Z",
+        "endedAt": "2026-11-21T12:00:02.000007Z",
+        "tookSeconds": 2.0,
+        "end": "exited",
+        "why": "it exited with code 3",
+        "exitCode": 3,
+        "detail": "said",
+        "peakMemoryBytes": 5 << 20,
+        "cpuSeconds": 0.5,
+        "logs": {"stdout": f"{logs}/stdout?attempt=1", "stderr": f"{logs}/stderr?attempt=1"},
+    }
+    assert (second["state"], second["startedAt"], "endedAt" in second) == ("running", "2026-11-21T12:00:02.000007Z", False)
+    assert [(each.attempt, each.exit_code) for each in decode(SdkRun, reply.body).attempts] == [(1, 3), (2, None)]
+    log = await house.call("GET", first["logs"]["stdout"].removeprefix("http://127.0.0.1:8080"))
+    assert (log.status, log.headers["x-log-attempt"]) == (200, "1")
+    assert "attempts" not in (await house.call("GET", "/algorithm/latest/runs")).json()["runs"][0]
+
+
 async def test_logs_come_in_pieces(house: House) -> None:
     """A log is bytes with headers that say where the next piece begins, whose it is, and whether that was all."""
     run_id = await house.accept()
@@ -206,8 +253,6 @@ async def test_logs_come_in_pieces(house: House) -> None:
     empty = await house.call("GET", path)
     assert (empty.body, empty.headers["x-log-attempt"], empty.headers["x-log-complete"]) == (b"", "0", "false")
     await house.start(run_id)
-    from nexus.runs.ports import Launch
-
     await house.engine.create(Launch(run_id=run_id, algorithm="hello-world", attempt=1, argv=("x",), environment={}))
     house.engine.write(run_id, b"\x00binary\xff and text")
     reply = await house.call("GET", path + "?limit=7")

@@ -12,7 +12,7 @@ import pytest
 
 from nexus.cli import output, runs, runs_views
 from nexus.kernel.errors import InvalidInput
-from nexus.sdk.model import Parent, RunView
+from nexus.sdk.model import Attempt, Parent, RunView
 
 BEGAN = datetime(2026, 11, 21, 13, 30, tzinfo=UTC)
 
@@ -55,6 +55,33 @@ def test_a_record_keeps_the_lines_of_its_texts(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == (
         "cause    boom\ndetails  Traceback:\n                 main.py\N{REPLACEMENT CHARACTER}[2J\n\n         boom\nattempt  2\n"
     )
+
+
+ATTEMPTS = [
+    Attempt(attempt=1, state="ended", started_at=BEGAN, ended_at=BEGAN + timedelta(seconds=90), took_seconds=90.0, end="exited",
+            why="it exited with code 3", exit_code=3, logs={"stdout": "u", "stderr": "v"}),
+    Attempt(attempt=2, state="ended", ended_at=BEGAN, end="signalled", why="it was ended by signal 9 (SIGKILL)", signal=9),
+    Attempt(attempt=3, state="running", started_at=BEGAN, logs={"stdout": "u", "stderr": "v"}),
+]  # fmt: skip
+
+
+def test_attempts_are_listed_one_by_one() -> None:
+    """Number, times, how long, why it ended, exit code or signal, and whether its logs can be read."""
+    table = output.render(runs_views.attempts(_run(1, attempts=ATTEMPTS)), "table", runs_views.ATTEMPT_COLUMNS)
+    assert table.splitlines() == [
+        "ATTEMPT  STARTED               ENDED                 TOOK        EXIT      LOGS  WHY",
+        "1        2026-11-21 13:30:00Z  2026-11-21 13:31:30Z  1 min 30 s  3         kept  it exited with code 3",
+        "2                              2026-11-21 13:30:00Z              signal 9  gone  it was ended by signal 9 (SIGKILL)",
+        "3        2026-11-21 13:30:00Z                                              kept  running",
+    ]
+
+
+def test_attempts_are_whole_in_json_and_left_out_of_csv() -> None:
+    """`-o json` carries them as the service tells them; one line of CSV has no room for lists."""
+    run = _run(1, attempts=ATTEMPTS)
+    assert [each["attempt"] for each in runs_views.plain(run)["attempts"]] == [1, 2, 3]
+    assert runs_views.plain(run)["attempts"][0]["exitCode"] == 3
+    assert not {"attempts", "lateReports"} & runs_views.flat(run).keys()
 
 
 def test_what_is_printed_as_json_has_the_wires_names() -> None:

@@ -2,8 +2,8 @@
 
 The process engine asks before each start; `nexus` commands may ask ahead of time. An environment is a virtual environment in
 `environments/<hash>/`, where the hash covers the interpreter and every file that decides what is installed. A `.complete`
-file written last makes it usable; one without is built anew. Following these annotations is execution of their code: who may
-state them is decided elsewhere.
+file written last makes it usable; one without is built anew. A build lasts only as long as someone waits for it. Following
+these annotations is execution of their code: who may state them is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import msgspec
 from nexus.adapters import environment_gate
 from nexus.adapters.environment_gate import Gate
 from nexus.adapters.environment_recipes import OURS, Recipe, WheelMaker, read_recipe, signature
+from nexus.adapters.process import watch
 from nexus.adapters.uvprogram import find_packaged
 from nexus.runs.ports import LaunchFailed
 
@@ -44,6 +46,13 @@ class LocalEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: Path
     programs: Path
+
+
+class _Build(msgspec.Struct):
+    """A build under way, and how many wait for it."""
+
+    task: asyncio.Task[LocalEnvironment]
+    waiting: int = 0
 
 
 class Environments:
@@ -71,7 +80,8 @@ class Environments:
         self._variables = _build_variables(os.environ if variables is None else variables)
         self._slots = asyncio.Semaphore(builds)
         self._wheels = WheelMaker(self._folder / "wheels")
-        self._building: dict[str, asyncio.Task[LocalEnvironment]] = {}
+        self._building: dict[str, _Build] = {}
+        self._tasks: set[asyncio.Task[LocalEnvironment]] = set()  # of builds, those that are being ended included
         self._known: dict[tuple[object, ...], LocalEnvironment] = {}
         self._interpreters: dict[str, str] = {}
 
@@ -89,25 +99,39 @@ class Environments:
         recipe = await asyncio.to_thread(read_recipe, local, self._wheels)
         interpreter = await self._interpreter(recipe.python)
         key = recipe.key(interpreter, self._gate.name if self._gate is not None else "")
-        task = self._building.get(key)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._built(key, recipe, interpreter))
-            self._building[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
-        environment = await asyncio.shield(task)
+        environment = await self._wait(key, recipe, interpreter)
         self._known[mark] = environment
         return environment
 
     async def stop(self) -> None:
-        """Ends builds under way; what they left is built anew when it is wanted."""
-        tasks = list(self._building.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Ends builds under way; they are begun afresh when they are wanted."""
+        for build in self._building.values():
+            build.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _wait(self, key: str, recipe: Recipe, interpreter: str) -> LocalEnvironment:
+        """The environment of that key, from the build under way or a new one. The last who gives up waiting ends the build."""
+        build = self._building.get(key)
+        if build is None:
+            task = asyncio.get_running_loop().create_task(self._built(key, recipe, interpreter))
+            build = self._building[key] = _Build(task)
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._finished(key, done))
+        build.waiting += 1
+        try:
+            return await asyncio.shield(build.task)
+        finally:
+            build.waiting -= 1
+            if not build.waiting and not build.task.done():
+                del self._building[key]  # who asks from now on begins anew
+                build.task.cancel()
+                await asyncio.wait([build.task])
 
     def _finished(self, key: str, task: asyncio.Task[LocalEnvironment]) -> None:
-        self._building.pop(key, None)
+        self._tasks.discard(task)
+        if (build := self._building.get(key)) is not None and build.task is task:
+            del self._building[key]
         if not task.cancelled():
             task.exception()  # looked at: each caller that still waits has it
 
@@ -121,8 +145,12 @@ class Environments:
         async with self._slots, _lock(self._folder / f"{key}.lock") as held:
             if not _usable(folder):  # another process may have built it meanwhile
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-                await self._build(folder, recipe, interpreter, held)
-                (folder / _COMPLETE).write_bytes(b"")
+                try:
+                    await self._build(folder, recipe, interpreter, held)
+                    await asyncio.to_thread(_complete, folder)
+                except BaseException:  # a cancellation too: nobody waits any more
+                    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                    raise
         return environment
 
     async def _build(self, folder: Path, recipe: Recipe, interpreter: str, held: int) -> None:
@@ -181,20 +209,21 @@ class Environments:
 
         It has the build's lock too (*held*): should this service be killed, the next one waits until its `uv` has ended.
         """
-        process = await asyncio.create_subprocess_exec(
-            self._program(), *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=self._variables, cwd=cwd or "/", start_new_session=True, pass_fds=() if held is None else (held,),
-        )  # fmt: skip
+        mark = f"build.{uuid.uuid4().hex}"
+        process = None
         try:
+            process = await asyncio.create_subprocess_exec(
+                self._program(), *arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                env={**self._variables, watch.MARKER: mark}, cwd=cwd or "/", start_new_session=True,
+                pass_fds=() if held is None else (held,),
+            )  # fmt: skip
             output, _ = await asyncio.wait_for(process.communicate(), self._limit_s)
         except TimeoutError:
             return None, ""
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            if process is None or process.returncode is None:
+                await _end(process, mark)
         return process.returncode, output.decode("utf-8", "replace")
 
     def _program(self) -> str:
@@ -218,6 +247,22 @@ async def _lock(path: Path) -> AsyncIterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+async def _end(process: asyncio.subprocess.Process | None, mark: str) -> None:
+    """Kills a process with its group and all that carries its *mark*: what detached itself would go on writing."""
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.to_thread(watch.end_marked, mark)
+    if process is not None:
+        await process.wait()  # last: it ends when nobody holds the pipe of its output any more
+
+
+def _complete(folder: Path) -> None:
+    """Marks an environment as usable, once all of it is on the disk."""
+    os.sync()
+    (folder / _COMPLETE).write_bytes(b"")
 
 
 def _usable(folder: Path) -> bool:

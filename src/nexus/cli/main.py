@@ -9,11 +9,15 @@ Exit codes: 0 done · 1 the answer is no, or it failed · 2 the input was wrong 
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import click
+
+_UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF})
 
 # name → (module, attribute, one line of help), in the order `nexus --help` shows them
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -40,6 +44,20 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    try:
+        code = _answered(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can still be told
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        return _unwritable(error)
+    return code
+
+
+def _answered(arguments: list[str]) -> int:
+    if sys.stdout is None:  # closed by the caller (`>&-`)
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the life of the process; pathlib costs the start
     if arguments in (["--version"], ["-V"]):
         import nexus
 
@@ -89,10 +107,15 @@ def _run(arguments: list[str]) -> int:
     except NexusError as error:
         sys.stderr.write(error.text() + "\n")
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
     return code if isinstance(code, int) else 0  # what `ctx.exit` was given
+
+
+def _unwritable(error: OSError) -> int:
+    """Says that the output cannot be written; a reader that has read enough (`| head`) need not be told."""
+    if error.errno != errno.EPIPE:
+        sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail again at the exit
+    return 1
 
 
 def _interrupted() -> int:

@@ -90,6 +90,10 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(item, Mapping) for item in value)):
+        import msgspec
+
+        return msgspec.json.encode(value).decode()
     if isinstance(value, (list, tuple, set, frozenset)):
         return ", ".join(_cell(item) for item in value)
     return _printable(str(value))

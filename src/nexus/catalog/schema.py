@@ -277,25 +277,30 @@ LOGICAL_BENCHMARK = Table(
     }
 )
 
+WAIVER = Table(
+    fields={
+        "code": Field(shape=Text(), required=True, doc="the code of the finding, such as `NX-C048`"),
+        "path": Field(shape=Text(format="path"), doc="the file or folder it holds for; the whole registry when absent"),
+        "owner": Field(shape=Text(), required=True, doc="the GitHub handle of who answers for it"),
+        "reason": Field(shape=Text(), required=True, doc="why it is accepted"),
+        "expires": Field(shape=Text(format="date"), required=True, doc="the last day it holds"),
+    }
+)
+ADVISORY_WAIVER = Table(
+    fields={
+        "advisory": Field(shape=Text(longest=128), required=True, doc="any name of the vulnerability, or `not-audited`"),
+        "package": Field(shape=Text(format="distribution"), required=True, doc="the package that has it"),
+        "owner": Field(shape=Text(), required=True, doc="the GitHub handle of who answers for it"),
+        "reason": Field(shape=Text(), required=True, doc="why it is accepted"),
+        "expires": Field(shape=Text(format="date"), required=True, doc="the last day it holds"),
+    }
+)
 WAIVERS = Table(
     fields={
-        "waivers": Field(
-            doc="findings that are accepted for a time",
-            shape=Items(
-                of=Table(
-                    fields={
-                        "code": Field(shape=Text(), required=True, doc="the code of the finding, such as `NX-C048`"),
-                        "path": Field(
-                            shape=Text(format="path"), doc="the file or folder it holds for; the whole registry when absent"
-                        ),
-                        "owner": Field(shape=Text(), required=True, doc="the GitHub handle of who answers for it"),
-                        "reason": Field(shape=Text(), required=True, doc="why it is accepted"),
-                        "expires": Field(shape=Text(format="date"), required=True, doc="the last day it holds"),
-                    }
-                )
-            ),
+        "waivers": Field(shape=Items(of=WAIVER), doc="findings that are accepted for a time"),
+        "advisories": Field(
+            shape=Items(of=ADVISORY_WAIVER), doc="vulnerabilities that are accepted for a time; `nexus audit` applies them"
         ),
-        "advisories": Field(shape=Items(of=Anything()), doc="accepted vulnerabilities; read by `nexus audit`"),
     }
 )
 

@@ -1,7 +1,7 @@
 """Findings that are accepted for a time: by code, place, owner, reason and expiry date, in ``waivers.yaml`` of the registry.
 
 A waiver holds until its last day, that day included. Expired, useless and mistyped ones are findings themselves and cannot be
-waived. Pure; the day is an argument. The ``advisories`` section of the same file belongs to ``nexus.variants``.
+waived. Pure; the day is an argument. What the ``advisories`` section of the same file accepts is applied by ``nexus.variants``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from nexus.catalog import files as places
-from nexus.catalog import rulebook, shapes
+from nexus.catalog import rulebook, schema, shapes
 from nexus.catalog.manifests import Document
 from nexus.catalog.rulebook import Problem
 from nexus.kernel.documents import Finding, shown
@@ -85,7 +85,6 @@ def read(document: Document | None) -> list[Waiver]:
     """The waivers of the file that are whole; the others have findings of the file's shape."""
     data = document.data if document is not None else None
     entries = data.get("waivers") if isinstance(data, dict) else None
-    broken = {one.at[1] for one in document.findings if len(one.at) > 1} if document is not None else set()
     return [
         Waiver(
             code=entry["code"],
@@ -96,7 +95,7 @@ def read(document: Document | None) -> list[Waiver]:
             index=index,
         )
         for index, entry in enumerate(entries[: shapes.MOST] if isinstance(entries, list) else [])
-        if index not in broken
+        if not shapes.check(entry, schema.WAIVER, places.WAIVERS)
     ]
 
 

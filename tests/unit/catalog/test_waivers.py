@@ -58,9 +58,13 @@ def test_waivers_cannot_waive_waivers() -> None:
     assert [one.code for one in found.findings] == ["NX-C093"]
 
 
+ADVISORY = "advisories:\n  - {advisory: PYSEC-1, package: idna, owner: octocat, reason: known, expires: 2026-12-31}\n"
+
+
 def test_codes_of_other_checks_are_left_to_them() -> None:
-    """A waiver of a finding of the variants is neither unknown nor unused here, and the section of advisories is not read here."""
+    """A waiver of a finding of the variants is neither unknown nor unused here; of a waived advisory only the form is checked."""
     change = waiver(code="NX-V12")
     text = change[FILE]
     assert isinstance(text, str)
-    assert report({FILE: text + "advisories:\n  - {advisory: PYSEC-1}\n"}).findings == ()
+    assert report({FILE: text + ADVISORY}).findings == ()
+    assert [one.line for one in report({FILE: text + ADVISORY.replace("owner: octocat, ", "")}).findings] == [7]

@@ -7,6 +7,9 @@ from datetime import date, timedelta
 
 import pytest
 
+from nexus.catalog import checks
+from nexus.catalog import snapshot as catalogue
+from nexus.catalog.files import Files
 from nexus.kernel.errors import AdvisoriesUnusable
 from nexus.variants import audit, auditsnapshot, auditviews, auditwaivers
 from nexus.variants.audit import CLEAN, FIXED_IN, MARKER, NO_FIX, UNKNOWN, VULNERABLE, WAIVED, WITHDRAWN, PinVerdict, Report
@@ -307,7 +310,7 @@ def test_waivers_are_read_with_their_line() -> None:
         (("    owner: \"@octocat\"\n", ""), 4),
         (("2026-12-31", "next year"), 8),
         (("2026-12-31", "2026-02-30"), 8),
-        (("    reason: only trusted names\n", "    reason: ''\n"), 4),
+        (("    reason: only trusted names\n", "    reason: ''\n"), 6),
         (("    package: IDNA\n", "    package: IDNA\n    forever: yes\n"), 6),
         (("advisories:\n  - advisory: PYSEC-2026-1\n", "advisories:\n    advisory: PYSEC-2026-1\n"), 3),
         (("  - advisory: PYSEC-2026-1\n", "  - oops\n  - advisory: PYSEC-2026-1\n"), 4),
@@ -318,6 +321,29 @@ def test_an_incomplete_waiver_is_a_finding_and_waives_nothing(change: tuple[str,
     waivers, findings = auditwaivers.read(WAIVERS.replace(*change))
     assert [item.advisory for item in waivers] == (["PYSEC-2026-1"] if "oops" in change[1] else [])
     assert [finding.line for finding in findings] == [line]
+
+
+BROKEN = (
+    WAIVERS.replace("2026-12-31", "next year"),
+    WAIVERS.replace("    reason: only trusted names\n", "").replace("IDNA", "no name at all"),
+    WAIVERS.replace("advisories:", "advisories: many #"),
+    "advisories: [1, {}, {advisory: x, advisory: y}]\n",
+    "- a list\n",
+    "advisories:\n\t- tab\n",
+    "",
+    "advisories:\n" + "  - {}\n" * 200 + "waivers:\n" + "  - {}\n" * 200,  # more than are listed
+)
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_validating_the_registry_finds_what_an_audit_finds(text: str) -> None:
+    """The catalogue's check has the same findings about advisory waivers: code, message, file, line and column."""
+    held = Files(contents={"waivers.yaml": text.encode()})
+    checked = checks.check(catalogue.build(held), NOW.date()).findings
+    known = {(one.code, one.message, one.file, one.line, one.column, one.hint) for one in checked}
+    _, findings = auditwaivers.read(text)
+    assert findings
+    assert {(one.code, one.message, one.file, one.line, one.column, one.hint) for one in findings} <= known
 
 
 # ── the report as data ────────────────────────────────────────────────────────────────────────────────────────────────

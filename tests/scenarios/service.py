@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nexus.adapters.process import folders
+
 NEXUS = Path(sys.executable).with_name("nexus")
 AGENT = Path(__file__).with_name("agent.py")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0  # for what must happen, on a machine with other work
 OPEN_STAGES = ("NEW", "BUFFERED", "RUNNING")
 
 MANIFESTS = f"""\
@@ -106,14 +110,15 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         if self.process is not None:
-            self.kill_runs()
             self.stop()
+        self.end_attempts()
 
     # ── its lives ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def launch(self) -> subprocess.Popen[str]:
         """A new process of the service, not waited for."""
-        environment = {**os.environ, "NEXUS__RECONCILE_EVERY": "1s", "NEXUS__RETRY_PAUSE": "100ms", **self.environ}
+        paced = {"NEXUS__RECONCILE_EVERY": "1s", "NEXUS__RETRY_PAUSE": "100ms", "NEXUS__DRAIN_TIMEOUT": "60s"}
+        environment = {**os.environ, **paced, **self.environ}
         command = [
             str(NEXUS), "serve", "--port", "0", "--data-dir", str(self.data), "--algorithms", str(self.manifests), *self.flags,
         ]  # fmt: skip
@@ -162,11 +167,14 @@ class Service:
         self.process = None
         return code
 
-    def kill_runs(self) -> None:
-        """Ends what algorithms still do, so that no scenario leaves a process behind."""
-        for stage in ("RUNNING", "BUFFERED"):
-            for run in self.json("GET", f"/algorithm/latest/runs?limit=1000&stage={stage}")["runs"]:
-                self.cancel(run["requestId"], run["algorithm"])
+    def end_attempts(self) -> None:
+        """Ends what algorithms still do without a service, so that no scenario leaves a process behind."""
+        assert self.data is not None
+        attempts = [str(lock.parent) for lock in (self.data / "engine" / "attempts").glob("*/*/lock")]
+        for folder in filter(folders.is_held, attempts):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(str((folders.read_record(folder, folders.LOCK) or {})["pid"])), signal.SIGTERM)
+        eventually(lambda: not any(map(folders.is_held, attempts)), "what algorithms do to end")
 
     # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,11 +250,20 @@ class Service:
         return self.ask("POST", f"/algorithm/v1/cancel/{algorithm}/requests/{run_id}", body)
 
     def output(self, run_id: str, stream: str = "stdout", algorithm: str = "agent", attempt: int = 1) -> bytes:
-        """What an attempt printed so far, from its beginning."""
+        """What an attempt printed, from its beginning to its end, which it may reach after its report: waits for that."""
         path = f"/algorithm/latest/runs/{algorithm}/{run_id}/logs/{stream}?limit=4194304&attempt={attempt}"
-        answer = self.ask("GET", path)
-        assert answer.status == 200, answer
-        return answer.body
+
+        def whole() -> Answer | None:
+            answer = self.ask("GET", path)
+            assert answer.status == 200, answer
+            return answer if answer.headers["x-log-complete"] == "true" else None
+
+        return bytes(eventually(whole, f"the end of attempt {attempt} of {run_id}").body)
+
+    def files(self, folder: str) -> list[Path]:
+        """Every file below a folder of the data folder, however the service moves them meanwhile."""
+        assert self.data is not None
+        return [Path(place, name) for place, _, names in os.walk(self.data / folder) for name in names]
 
 
 def eventually(look: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
@@ -263,6 +280,25 @@ def eventually(look: Callable[[], Any], what: str, patience_s: float = PATIENCE_
 def pids(gate: Path) -> list[int]:
     """The processes that marked a gate, once there is one."""
     return [int(line) for line in eventually(lambda: gate.exists() and gate.read_text().split(), f"a mark in {gate.name}")]
+
+
+def size(file: Path) -> int:
+    """Bytes of a file; none when it has gone."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def free_port() -> int:
+    """A port nobody listens on, below those the kernel hands out: nobody gets it by chance while a service is away."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def alive(pid: int) -> bool:

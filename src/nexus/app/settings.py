@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from nexus.kernel.errors import InvalidSetting
-from nexus.kernel.units import memory_bytes, parse_duration
+from nexus.kernel.units import format_bytes, memory_bytes, parse_duration
 
 ENVIRONMENT_PREFIX = "NEXUS__"
 FILE = "nexus.toml"
+LARGEST_INLINE = 16 * 2**20  # a row is held in memory whole, some at a time
+_KEY = re.compile(r"""\s*\[?\s*["']?([\w-]+)["']?\s*[=\]]""")
 # what clients read, and what algorithms find in their environment: no settings of the service
 _NOT_OURS = frozenset({
     "CONFIG", "SERVER", "TOKEN", "ALGORITHM_NAME", "SHARD_NAME", "RUN_ID", "RUN_TOKEN", "ATTEMPT", "RESULT_FOLDER",
@@ -36,12 +39,12 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"`{value}` is not a whole number")
     try:
         return int(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"`{value}` is not a whole number") from None
+    except ValueError:
+        raise ValueError(f"`{str(value)[:64]}` is not a whole number") from None
 
 
 def _port(value: Any) -> int:
@@ -88,6 +91,16 @@ def _size(value: Any) -> int:
     return memory_bytes(str(value))
 
 
+def _sized(least: int, most: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        size = _size(value)
+        if not least <= size <= most:
+            raise ValueError(f"`{value}` is not from {format_bytes(least)} to {format_bytes(most)}")
+        return size
+
+    return parse
+
+
 def _span(value: Any) -> timedelta:
     return value if isinstance(value, timedelta) else parse_duration(str(value))
 
@@ -95,14 +108,17 @@ def _span(value: Any) -> timedelta:
 def _list(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
-    return tuple(str(part) for part in value)
+    if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+        raise ValueError(f"`{value}` is not a list of texts")
+    return tuple(value)
 
 
 def _choice(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
-        if value not in choices:
+        word = str(value).lower()  # existing configurations write `INFO`
+        if word not in choices:
             raise ValueError(f"`{value}` is none of `{'`, `'.join(choices)}`")
-        return str(value)
+        return word
 
     return parse
 
@@ -128,8 +144,8 @@ class Settings:
     tls_key: str = _setting("", _text, "private key (PEM)")
     behind_proxy: bool = _setting(False, _switch, "a proxy in front terminates TLS")
     allowed_hosts: tuple[str, ...] = _setting((), _list, "host names this service answers to, beside loopback")
-    max_payload: int = _setting(500 * 2**20, _size, "largest request body")
-    inline_payload: int = _setting(64 * 2**10, _size, "bodies up to this size are kept in the run's row")
+    max_payload: int = _setting(500 * 2**20, _sized(1, 2**50), "largest request body")
+    inline_payload: int = _setting(64 * 2**10, _sized(0, LARGEST_INLINE), "bodies up to this size are kept in the run's row")
     max_waiting: int = _setting(1_000_000, _positive, "runs that may wait; more are answered 429")
     max_runs: int = _setting(0, _natural, "runs executed at once (0: four per core)")
     cpu_millicores: int = _setting(0, _natural, "processor share given to runs, in thousandths of a core (0: all)")
@@ -169,10 +185,9 @@ def resolve(
     """
     environ = os.environ if environ is None else environ
     file = file or environ.get(f"{ENVIRONMENT_PREFIX}CONFIG") or _file_of_folder(flags or {}, environ)
-    from_file = _read(file) if file else {}
+    from_file, lines, problems = _read(file) if file else ({}, {}, [])
     values: dict[str, Any] = {}
     origins: list[Origin] = []
-    problems: list[str] = []
     for each in fields(Settings):
         raw, origin = each.default, "default"
         if each.name in from_file:
@@ -186,7 +201,8 @@ def resolve(
         try:
             values[each.name] = raw if origin == "default" else each.metadata["parse"](raw)
         except ValueError as error:
-            problems.append(f"setting `{each.name}` (from {origin}): {error}")
+            line = f":{lines[each.name]}" if origin.startswith("file ") and each.name in lines else ""
+            problems.append(f"setting `{each.name}` (from {origin}{line}): {error}")
             continue
         origins.append(Origin(name=each.name, value=values[each.name], origin=origin, help=each.metadata["help"]))
     if problems:
@@ -227,26 +243,33 @@ def _file_of_folder(flags: Mapping[str, Any], environ: Mapping[str, str]) -> str
     file = (Path(named).expanduser() if named else default_data_folder()) / FILE
     if not file.is_file():
         return None
-    if "data_dir" in _read(str(file)):
+    if "data_dir" in _read(str(file))[0]:
         raise InvalidSetting(f"`{file}` names another `data_dir`", hint="remove that line: the file lies in the data folder")
     return str(file)
 
 
-def _read(file: str) -> dict[str, Any]:
+def _read(file: str) -> tuple[dict[str, Any], dict[str, int], list[str]]:
+    """Values by name, the lines they stand in, and what is wrong with the names. Raises InvalidSetting: no file, no TOML."""
     try:
-        document = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        text = Path(file).read_text(encoding="utf-8")
+        document = tomllib.loads(text)
     except OSError as error:
         raise InvalidSetting(f"the settings file `{file}` cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"the settings file `{file}` is not valid TOML: {error}") from error
-    known = {each.name for each in fields(Settings)}
+    known = [each.name for each in fields(Settings)]
     named = {key.replace("-", "_"): value for key, value in document.items()}
-    unknown = sorted(set(named) - known)
-    if unknown:
-        raise InvalidSetting(
-            f"the settings file `{file}` has unknown settings: `{'`, `'.join(unknown)}`", hint="`nexus settings` lists them all"
-        )
-    return named
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        key = _KEY.match(line)
+        if key is not None:
+            lines.setdefault(key[1].replace("-", "_"), number)
+    problems = []
+    for name in sorted(set(named) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        place = f"{file}:{lines[name]}" if name in lines else file
+        problems.append(f"setting `{name}` (from file {place}) is unknown" + (f": did you mean `{near[0]}`?" if near else ""))
+    return named, lines, problems
 
 
 def _check_together(settings: Settings) -> None:

@@ -108,3 +108,41 @@ def test_a_negative_amount_is_refused(name: str) -> None:
     """It would be a service that starts nothing, without a word."""
     with pytest.raises(InvalidSetting, match=name.lower()):
         resolve({}, {f"NEXUS__{name}": "-1"})
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("port = inf", "not a whole number"),
+        ("port = 80.7", "not a whole number"),
+        ("algorithms = 5", "not a list of texts"),
+        ("algorithms = [1]", "not a list of texts"),
+        ('max_payload = "0"', "is not from 1 B"),
+        ('inline_payload = "10Gi"', "to 16.0 MiB"),
+        ('memory = "1e30"', "larger than any machine"),
+    ],
+)
+def test_no_value_of_a_file_is_a_traceback(tmp_path: Path, line: str, says: str) -> None:
+    """Whatever TOML can hold is taken or refused with its place, never rounded in silence."""
+    file = tmp_path / "nexus.toml"
+    file.write_text(f"# mine\n{line}\n")
+    with pytest.raises(InvalidSetting, match=f"nexus.toml:2\\).*{says}"):
+        resolve({}, {}, str(file))
+
+
+def test_unknown_names_and_wrong_values_are_told_together(tmp_path: Path) -> None:
+    """One start finds all of a file's mistakes, each with its line, and what was meant."""
+    file = tmp_path / "nexus.toml"
+    file.write_text('max-waitin = 1\nport = "x"\n[scheduler]\nreplicas = 3\n')
+    with pytest.raises(InvalidSetting) as caught:
+        resolve({}, {"NEXUS__DISPATCH": "off"}, str(file))
+    lines = caught.value.message.splitlines()
+    assert len(lines) == 4
+    assert f"`max_waitin` (from file {file}:1) is unknown: did you mean `max_waiting`?" in lines[0]
+    assert f"`scheduler` (from file {file}:3) is unknown" in lines[1]
+    assert f"`port` (from file {file}:2)" in lines[2]
+
+
+def test_a_choice_is_read_in_any_case() -> None:
+    """Configurations of other services write `INFO`."""
+    assert resolve({}, {"NEXUS__LOG_LEVEL": "INFO"})[0].log_level == "info"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.scenarios.service import Service, alive, eventually, pids
+from tests.scenarios.service import NEXUS, Service, alive, eventually, pids
 
 BACKEND = """
 import os, subprocess, time, zipfile
@@ -105,3 +107,30 @@ def test_a_service_told_to_stop_ends_its_builds(hanging: Hanging) -> None:
     hanging.let_go()
     service.start()
     assert service.end(run_id, "one")["stage"] == "COMPLETED"
+
+
+def apply(service: Service, file: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(NEXUS), "apply", "-f", str(file), "--server", f"http://127.0.0.1:{service.port}"]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_a_project_that_is_none_is_found_by_apply_and_at_the_start(hanging: Hanging, tmp_path: Path) -> None:
+    """`nexus apply` and a start are refused with file, line, field and what to do; one that was lost since is told at the start."""
+    service = hanging.service
+    manifest = tmp_path / "late" / "three.yaml"
+    manifest.parent.mkdir()
+    manifest.write_text(TEMPLATE.format(name="three", project="solver"))
+    refused = apply(service, manifest)
+    assert refused.returncode != 0
+    assert "three.yaml:7" in refused.stderr
+    assert "`local.nexus/project`" in refused.stderr
+    assert "does not exist" in refused.stderr
+    shutil.copytree(hanging.project, tmp_path / "late" / "solver")
+    assert apply(service, manifest).returncode == 0
+    service.stop()
+    shutil.rmtree(tmp_path / "late" / "solver")
+    service.start()
+    assert "`three`" in service.log.read_text()
+    service.stop()
+    (hanging.project / "pyproject.toml").unlink()
+    assert "no `pyproject.toml`" in service.refused()

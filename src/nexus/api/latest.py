@@ -21,7 +21,7 @@ from nexus.runs.attempts import MAX_ATTEMPTS
 from nexus.runs.model import Stage
 from nexus.runs.ports import Filter
 from nexus.runs.reading import MAX_PAGE
-from nexus.runs.templates import Manifest, Template, Workgroup, read_manifests
+from nexus.runs.templates import Look, Manifest, Template, Workgroup, read_manifests
 
 MAX_LOG = 4 * 1024 * 1024
 _DEFAULT_LOG = 1024 * 1024
@@ -168,7 +168,7 @@ async def apply(context: Context, request: Request) -> Answer:
     asked = await request.json(ApplyRequest, context.settings.max_manifest_bytes)
     if not asked.manifests or len(asked.manifests) > MAX_MANIFESTS:
         raise InvalidEnvelope(f"`manifests` has {len(asked.manifests)} files", hint=f"1 to {MAX_MANIFESTS} are taken at once")
-    manifests, findings = await asyncio.to_thread(_read_all, asked.manifests)
+    manifests, findings = await asyncio.to_thread(_read_all, asked.manifests, context.services.look)
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         count = "1 finding" if len(errors) == 1 else f"{len(errors)} findings"
@@ -218,13 +218,13 @@ def _template_view(context: Context, template: Template) -> TemplateView:
     )
 
 
-def _read_all(files: list[ManifestFile]) -> tuple[list[Manifest], list[Finding]]:
+def _read_all(files: list[ManifestFile], look: Look | None) -> tuple[list[Manifest], list[Finding]]:
     manifests: list[Manifest] = []
     findings: list[Finding] = []
     for file in files:
         if file.base and not posixpath.isabs(file.base):
             findings.append(Finding(code="NX-T11", file=file.file, message=f"`base` is `{file.base[:64]}`, which is not absolute"))
-        read, found = read_manifests(file.text, file.file, base=file.base)
+        read, found = read_manifests(file.text, file.file, base=file.base, look=look)
         manifests += read
         findings += found
     return manifests, findings

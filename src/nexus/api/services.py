@@ -19,6 +19,7 @@ from nexus.runs.ports import Objects
 from nexus.runs.reading import Reading
 from nexus.runs.submission import Submission
 from nexus.runs.tagging import Tagging
+from nexus.runs.templates import Look
 from nexus.runs.urls import Signer
 
 RegistryView = Callable[[Mapping[str, str]], Any]
@@ -35,6 +36,7 @@ class Services:
     ``queue`` says what waits and runs now: ``{"waiting", "running", "capacity"}``. ``registry`` holds read-only views by
     name (`packages`, `models`, …): each gets the query and returns something JSON can carry; it may block, and runs in a
     thread. ``ready`` says why the service is not ready, None when it is. ``collectors`` are further Prometheus collectors.
+    ``look`` judges the paths that manifests name on this machine.
     """
 
     submission: Submission
@@ -52,6 +54,7 @@ class Services:
     registry: Mapping[str, RegistryView] = field(default_factory=dict)
     ready: Callable[[], str | None] = _is_ready
     collectors: Sequence[Any] = ()
+    look: Look | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

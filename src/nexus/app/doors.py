@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from nexus.adapters import localpaths
 from nexus.api.access import is_loopback
 from nexus.api.doors import Doors as Application
 from nexus.api.doors import build_app
@@ -111,6 +112,7 @@ def _services(parts: Parts, why_not: Any) -> Services:
         queue=queue,
         registry=registry.views(parts.settings.registry) if parts.settings.registry else {},
         ready=why_not,
+        look=localpaths.look,
         collectors=[telemetry.Faults(lambda: {"dispatcher": parts.dispatcher.faults, "supervisor": parts.supervision.faults})],
     )
 

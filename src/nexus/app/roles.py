@@ -19,13 +19,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nexus.adapters import localpaths
 from nexus.adapters.folder import DataFolder
 from nexus.api.access import check_bind
 from nexus.app import doors, wiring
 from nexus.app.settings import Settings, misspelt
 from nexus.kernel.documents import Finding
 from nexus.kernel.errors import InvalidTemplate, NexusError
-from nexus.runs.templates import Manifest, read_manifests
+from nexus.runs.algorithms import TEMPLATE, Algorithms
+from nexus.runs.fields import BAD_ANNOTATION
+from nexus.runs.templates import LOCAL_PREFIX, Manifest, read_manifests
 from nexus.sdk import manifests as manifest_files
 
 log = logging.getLogger("nexus.service")
@@ -151,6 +154,7 @@ async def start(settings: Settings, folder: DataFolder, on_step: wiring.OnStep |
         check_bind(settings.host, tls=bool(settings.tls_cert), behind_proxy=settings.behind_proxy, has_token=has_token)
         await parts.algorithms.load()
         await _register(parts, manifests)
+        warnings += await asyncio.to_thread(_lost_paths, parts.algorithms, {manifest.name for manifest in manifests})
         undo.push_async_callback(parts.engine.stop)
         await parts.engine.start(parts.supervision.heard)
         house = doors.Doors(parts)
@@ -179,6 +183,21 @@ async def _register(parts: wiring.Parts, manifests: list[Manifest]) -> None:
             log.warning("algorithms.overridden", extra={"fields": {**fields, "instead_of": was.source or "an apply"}})
 
 
+def _lost_paths(algorithms: Algorithms, judged: set[str]) -> list[Finding]:
+    """A warning for each path that is wrong by now of a template that was applied to an earlier life, none of *judged*."""
+    found = []
+    for template in algorithms.templates():
+        if not template.trusted or template.name in judged:
+            continue
+        stored = algorithms.stored(TEMPLATE, template.name)
+        for key, value in template.local.items():
+            if (fault := localpaths.look(key, value)) is not None:
+                message = f"`{template.name}`: `{LOCAL_PREFIX}{key}` {fault.message}"
+                source = stored.source if stored is not None else ""
+                found.append(Finding(code=BAD_ANNOTATION, file=source, message=message, hint=fault.hint, severity="warning"))
+    return found
+
+
 def manifests_in(paths: tuple[str, ...]) -> tuple[list[Manifest], list[Finding]]:
     """Every manifest of the files and folders (read whole, sub-folders included), and the warnings.
 
@@ -193,7 +212,7 @@ def manifests_in(paths: tuple[str, ...]) -> tuple[list[Manifest], list[Finding]]
             except (OSError, UnicodeDecodeError) as error:
                 findings.append(Finding(code="NX-T00", file=str(file), message=f"the file cannot be read: {error}"))
                 continue
-            found, told = read_manifests(text, str(file), base=str(file.resolve().parent))
+            found, told = read_manifests(text, str(file), base=str(file.resolve().parent), look=localpaths.look)
             manifests += found
             findings += told
     errors = [finding for finding in findings if finding.severity == "error"]

@@ -7,6 +7,7 @@ revision is used (:meth:`Template.from_stored`). Pure: reading files, keeping re
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -45,6 +46,17 @@ _METADATA = fields.record(
     required=("name",),
 )
 _canonical = msgspec.json.Encoder(order="deterministic")
+
+
+class PathFault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a path that an annotation names: ``message`` goes on from the annotation's name."""
+
+    message: str
+    hint: str
+    severity: str = "error"
+
+
+Look = Callable[[str, str], PathFault | None]  # from a local annotation without its prefix, and its absolute path
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,10 +125,11 @@ class Workgroup(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_WORKGROUP = Workgroup(name="default", cluster="local", description="This machine")
 
 
-def read_manifests(text: str, file: str, *, base: str = "") -> tuple[list[Manifest], list[Finding]]:
+def read_manifests(text: str, file: str, *, base: str = "", look: Look | None = None) -> tuple[list[Manifest], list[Finding]]:
     """The manifests of a YAML or JSON text that have no errors, and every finding with file, line and column.
 
-    *base* is the folder that relative paths of local annotations start from. Findings of severity ``warning`` do not keep a
+    *base* is the folder that relative paths of local annotations start from; *look* judges what they name, where that can be
+    judged. Findings of severity ``warning`` do not keep a
     manifest from being used. Never raises for what a text says.
     """
     try:
@@ -129,7 +142,7 @@ def read_manifests(text: str, file: str, *, base: str = "") -> tuple[list[Manife
     for index, document in enumerate(loaded):
         found.document = index
         for item, at in _items(document):
-            manifest = _read(item, at, base, found, seen)
+            manifest = _read(item, at, base, look, found, seen)
             if manifest is not None:
                 manifests.append(manifest)
     if all(document is None for document in loaded):
@@ -199,7 +212,7 @@ def _items(document: Any) -> list[tuple[Any, Path]]:
     return [(document, ())]
 
 
-def _read(item: Any, at: Path, base: str, into: Findings, seen: set[tuple[str, str]]) -> Manifest | None:
+def _read(item: Any, at: Path, base: str, look: Look | None, into: Findings, seen: set[tuple[str, str]]) -> Manifest | None:
     """The manifest, when it has no errors."""
     errors = into.errors
     kind = _kind(item, at, into)
@@ -215,13 +228,16 @@ def _read(item: Any, at: Path, base: str, into: Findings, seen: set[tuple[str, s
         return None
     metadata, spec = item["metadata"], item["spec"]
     annotations = metadata.get("annotations") if isinstance(metadata.get("annotations"), dict) else {}
-    local = _local(annotations or {}, (*at, "metadata", "annotations"), base, into)
+    at_annotations = (*at, "metadata", "annotations")
+    local = _local(annotations or {}, at_annotations, base, into)
+    if look is not None:
+        _look(local, at_annotations, look, into)
     if kind == TEMPLATE:
         if into.errors == errors:
             fields.check_requests(_mapping(spec.get("computeResources")), (*at, "spec", "computeResources"), into)
         _cross_check(spec, (*at, "spec"), into)
     elif local:
-        into.add(fields.BAD_ANNOTATION, (*at, "metadata", "annotations"), f"`{LOCAL_PREFIX}*` annotations are for templates")
+        into.add(fields.BAD_ANNOTATION, at_annotations, f"`{LOCAL_PREFIX}*` annotations are for templates")
     key = (kind, str(metadata.get("name")))
     if key in seen:
         into.add(fields.REPEATED, (*at, "metadata", "name"), f"{kind} `{key[1]}` is in this file twice", "keep one of the two")
@@ -271,6 +287,14 @@ def _local(annotations: dict[Any, Any], at: Path, base: str, into: Findings) -> 
         message = f"`{LOCAL_PREFIX}project` and `{LOCAL_PREFIX}requirements` are both given"
         into.add(fields.BAD_ANNOTATION, place, message, "keep one: an environment comes from one of them")
     return local
+
+
+def _look(local: dict[str, str], at: Path, look: Look, into: Findings) -> None:
+    """Adds what is wrong with the paths that local annotations name."""
+    for full, value in local.items():
+        fault = look(full.removeprefix(LOCAL_PREFIX), value)
+        if fault is not None:
+            into.add(fields.BAD_ANNOTATION, (*at, full), f"`{full}` {fault.message}", fault.hint, fault.severity)
 
 
 def _cross_check(spec: dict[str, Any], at: Path, into: Findings) -> None:

@@ -95,3 +95,15 @@ def test_a_mistyped_version_is_judged_and_not_passed_over(tmp_path: Path) -> Non
     (tmp_path / "a.yaml").write_text(GOOD.format(name="a").replace("science.sneaksanddata.com", "science.sneaksandata.com"))
     with pytest.raises(InvalidTemplate, match=r"a\.yaml"):
         manifests_in((str(tmp_path),))
+
+
+def test_a_project_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    """A folder without `pyproject.toml` is told with file, line and field, before any run meets it."""
+    text = GOOD.format(name="a").replace("{name: a}", "{name: a, annotations: {local.nexus/project: solver}}")
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "solver").mkdir()
+    with pytest.raises(InvalidTemplate) as caught:
+        manifests_in((str(tmp_path),))
+    assert "a.yaml:3:" in caught.value.message
+    assert "`local.nexus/project`" in caught.value.message
+    assert "no `pyproject.toml`" in caught.value.message

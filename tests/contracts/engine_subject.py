@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from nexus.runs.ports import Ended, Launch
 from nexus.testing.suites.engine import SAID
 
 LOG_LIMIT_BYTES = 256 << 10
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
 
 _STARTED = 'echo started >> "$NEXUS_TEST_STARTS"; '
 _READY = 'echo ready >> "$NEXUS_TEST_READY"; '
@@ -86,7 +87,12 @@ class ProcessSubject:
         """Ends the engine and, by pid, every process its attempts still have."""
         await self.engine.stop()
         for run_id in self._ready:
-            for pid in self.pids(run_id):
+            self.kill(run_id)
+
+    def kill(self, run_id: str) -> None:
+        """SIGKILL to every process of a run; one may end by the death of another."""
+        for pid in self.pids(run_id):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
     def _hear(self, end: Ended) -> None:
@@ -124,8 +130,11 @@ class ProcessSubject:
 
     async def begun(self, run_id: str) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while self._lines(run_id, "ready") < self._ready[run_id]:
+            while not self.has_begun(run_id):
                 await asyncio.sleep(0.01)
+
+    def has_begun(self, run_id: str) -> bool:
+        return self._lines(run_id, "ready") >= self._ready[run_id]
 
     async def pass_time(self, seconds: float) -> None:
         """It passes by itself."""

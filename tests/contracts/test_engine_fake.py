@@ -66,6 +66,9 @@ class FakeSubject:
     async def begun(self, run_id: str) -> None:
         """It begins at once."""
 
+    def has_begun(self, run_id: str) -> bool:
+        return True
+
     async def pass_time(self, seconds: float) -> None:
         self.clock.passed_s += seconds
         self.engine.tick()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -251,8 +252,9 @@ async def test_an_end_nobody_could_record_is_found_at_the_next_start(subject: Pr
     await subject.begun(launch.run_id)
     await subject.engine.stop()
     os.kill(launcher_pid(subject, launch.run_id), signal.SIGKILL)
-    while folders.is_held(str(subject.folder / "engine" / "attempts" / launch.run_id / "1")):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_S):
+        while folders.is_held(str(subject.folder / "engine" / "attempts" / launch.run_id / "1")):
+            await asyncio.sleep(0.01)
     subject.engine = subject._made()
     await subject.start()
     assert (await subject.ended(launch.run_id)).exit.kind is ExitKind.LOST
@@ -380,8 +382,7 @@ async def test_a_killed_service_leaves_its_attempts_running(tmp_path: Path) -> N
     await subject.start()
     status = await subject.engine.status(runs[0], 1)
     assert isinstance(status, Alive)
-    for pid in subject.pids(runs[0]):
-        os.kill(pid, signal.SIGKILL)
+    subject.kill(runs[0])
     end = await subject.ended(runs[0])
     assert isinstance(end, Ended)
     assert (end.exit.kind, end.exit.signal) == (ExitKind.SIGNALLED, signal.SIGKILL)
@@ -435,9 +436,18 @@ async def test_a_launcher_holds_nothing_of_the_service(subject: ProcessSubject) 
     await subject.engine.create(launch)
     await subject.begun(launch.run_id)
     pid = launcher_pid(subject, launch.run_id)
-    targets = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     folder = str((subject.folder / "engine" / "attempts").resolve())
-    others = [target for target in targets if not target.startswith((folder, "pipe:", "/dev/null"))]
-    assert others == []
-    assert sum(target.startswith("pipe:") for target in targets) == 4  # two for signals, one a stream
+
+    def held() -> tuple[list[str], int]:
+        """What else it has open, and how many pipes."""
+        targets = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        others = [target for target in targets if not target.startswith((folder, "pipe:", "/dev/null"))]
+        return others, sum(target.startswith("pipe:") for target in targets)
+
+    async with asyncio.timeout(PATIENCE_S):
+        while True:  # now and then it looks into /proc, and closes that again
+            with contextlib.suppress(FileNotFoundError):
+                if held() == ([], 4):  # pipes: two for signals, one a stream
+                    break
+            await asyncio.sleep(0.01)
     assert watch.proportional_bytes([pid]) < 8 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,28 @@ def test_children_of_a_finished_parent_are_accepted(service: Service, step: list
     answer = child_of(service, root)
     assert answer.status == 202
     assert service.end(answer.json["requestId"])["stage"] == "COMPLETED"
+
+
+def test_a_run_that_reported_spawns_until_its_process_ends(service: Service) -> None:
+    """Spawning after the report works, as existing clients do it; the same token is refused when the process is gone, also by
+    the next life of the service."""
+    run_id = service.submit(["environment", "NEXUS__RUN_TOKEN"], ["report", "s3://b/r"], ["spawn", leaf()])
+    assert service.end(run_id)["stage"] == "COMPLETED"
+    printed, _, spawned = service.output(run_id).decode().splitlines()
+    assert spawned.startswith("spawned 202")
+    child = json.loads(spawned.split(maxsplit=2)[2])["requestId"]
+    assert service.end(child)["stage"] == "COMPLETED"
+    token = json.loads(printed)["NEXUS__RUN_TOKEN"]
+
+    def refused() -> bool:
+        body = {"algorithmParameters": leaf()}
+        answer = service.ask("POST", "/algorithm/v1/run/agent", body, {"Authorization": f"Bearer {token}"})
+        return answer.status == 400 and "NX215" in answer.text
+
+    eventually(refused, "the refusal, once the end of the process is stored")
+    service.kill()
+    service.start()
+    assert refused()
 
 
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from nexus.api import guard
 from nexus.api.answers import JSON, Answer
 from nexus.api.envelope import Envelope, read
 from nexus.api.request import Request, check_length, flag, too_large
@@ -34,6 +35,9 @@ async def create(context: Context, request: Request) -> Answer:
     """Stores the run and its payload, then answers."""
     if context.draining.is_set():
         raise Draining("the service is being stopped", hint="send it again: to another instance, or in a moment")
+    principal = request.principal
+    if principal.run_id is not None:
+        await guard.check_spawner(context, principal)  # before anything is taken in
     query = request.scope["query_string"]
     dry_run = _DRY_RUN.get(query)
     if dry_run is None:
@@ -56,7 +60,6 @@ async def create(context: Context, request: Request) -> Answer:
     else:
         envelope = read(head, strict=request.strict, inline=True, replay_of=replay_of)
         payload = Payload(size_bytes=envelope.size_bytes)
-    principal = request.principal
     try:
         if request.strict and envelope.overrides is not None:
             _refuse_without_effect(envelope.overrides)
@@ -154,7 +157,8 @@ CREATE = Route(
     apis=BOTH,
     handler=create,
     doc="Accept a run. When the answer is 202, the run and its payload are on disk. An `Idempotency-Key` header makes repeats "
-    "safe: the same request gives the same run, and the answer says so in `Idempotency-Replayed`.",
+    "safe: the same request gives the same run, and the answer says so in `Idempotency-Replayed`. The token of a run's own process "
+    "is good here until the run ends, and after its own report while its process lives, for at most ten minutes.",
     scope=Scope.SUBMIT,
     run="spawn",
     takes=v1.CreateRequest,
@@ -162,7 +166,7 @@ CREATE = Route(
     status=202,
     query=(Field("dryRun", "boolean", "Accept and complete the run without starting anything."),),
     statuses={
-        400: "The request, its overrides or its parent are wrong; the text says what.",
+        400: "The request, its overrides or its parent are wrong, or the run of this token has ended; the text says what.",
         413: "The body is larger than the service takes.",
         422: "The idempotency key was used before with another request.",
         429: "As many runs wait as the service keeps.",

@@ -8,8 +8,10 @@ from nexus.api.request import ClientGone, Request
 from nexus.api.routes import Route
 from nexus.api.services import Context
 from nexus.kernel.access import Principal, Scope
-from nexus.kernel.errors import MissingScope, RunNotFound
+from nexus.kernel.errors import MissingScope, RunNotFound, SpawningOver
 from nexus.kernel.ids import is_id
+from nexus.kernel.units import format_duration
+from nexus.runs import lifecycle
 from nexus.runs.model import Run
 
 
@@ -70,8 +72,31 @@ async def root_of(context: Context, principal: Principal) -> str | None:
         return None
     own = await context.services.reading.find(principal.run_id)
     if own is None:
-        raise MissingScope("the run of this token is not kept any more")
+        raise _not_kept()
     return own.root_id
+
+
+async def check_spawner(context: Context, principal: Principal) -> None:
+    """Raises SpawningOver when the caller is the process of a run that has ended, MissingScope when that run is not kept."""
+    if principal.run_id is None:
+        return
+    services = context.services
+    run = await services.reading.find(principal.run_id)
+    if run is None:
+        raise _not_kept()
+    if not run.stage.final:
+        return
+    over_s = (services.clock.now() - run.last_modified).total_seconds()
+    if not lifecycle.may_spawn(run, over_s, process_ended=await services.reading.process_ended(run)):
+        raise SpawningOver(
+            f"run `{run.algorithm}/{run.id}` is {run.stage}: its token submits no more runs",
+            hint="a run submits others until it ends, and after its own report while its process lives, for at most "
+            f"{format_duration(lifecycle.LINGER_S)}; others use a token with the scope `submit`",
+        )
+
+
+def _not_kept() -> MissingScope:
+    return MissingScope("the run of this token is not kept any more")
 
 
 async def disconnected(request: Request) -> None:

@@ -198,6 +198,12 @@ class AlreadyReported(Conflict):
     code = "NX214"
 
 
+class SpawningOver(InvalidInput):
+    """A run's own token asks for another run although the run has ended: nothing of it is left that could want one."""
+
+    code = "NX215"
+
+
 # ── doors ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

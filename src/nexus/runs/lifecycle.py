@@ -128,3 +128,12 @@ def outstays(run: Run, over_s: float) -> bool:
     """
     told = run.stage in (Stage.COMPLETED, Stage.FAILED)
     return run.stage.final and (not told or over_s > LINGER_S)
+
+
+def may_spawn(run: Run, over_s: float, *, process_ended: bool) -> bool:
+    """Whether the process of this run may submit others: until the run ends, and after its own report while it may linger.
+
+    Existing clients can be told to report first and spawn then. *over_s*: seconds since the run ended, if it has;
+    *process_ended*: the store knows how its newest attempt ended.
+    """
+    return not run.stage.final or not (process_ended or outstays(run, over_s))

@@ -132,6 +132,11 @@ class Reading:
             configuration = None  # what is known is told all the same
         return await attempts.gather(run, self._store, self._engine, configuration)
 
+    async def process_ended(self, run: Run) -> bool:
+        """Whether it is stored that the run's newest attempt has ended."""
+        ends = await self._store.attempts(run.id, limit=1)
+        return bool(ends) and ends[0].attempt >= run.attempt
+
     async def log(self, run: Run, stream: str, *, attempt: int | None = None, offset: int = 0, limit: int = 1 << 20) -> Log:
         """A piece of ``stdout`` or ``stderr`` of an attempt (default: the newest). Raises InvalidInput."""
         if stream not in STREAMS:

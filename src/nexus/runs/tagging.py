@@ -23,6 +23,10 @@ class Tagging:
         now = self._clock.now()
 
         def decide(run: Run) -> Run:
-            return run if run.tag == tag else replace(lifecycle.touch(run, now), tag=tag)
+            if run.tag == tag:
+                return run
+            if run.stage.final:  # its last_modified is when it ended: how long its logs are kept and its process may stay
+                return replace(run, revision=run.revision + 1, tag=tag)
+            return lifecycle.touch(run, now, tag=tag)
 
         return (await self._store.change(run_id, decide)).after

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 
 from nexus.api.access import check_bind, host_name, is_loopback
+from nexus.api.doors import build_app
+from nexus.api.services import DoorSettings
 from nexus.api.table import ROWS
 from nexus.kernel.access import Scope
 from nexus.kernel.errors import InvalidSetting
+from nexus.runs import lifecycle
+from nexus.runs.model import Exit, ExitKind, Stage
+from nexus.runs.ports import Ended
 from nexus.runs.urls import RUN_TOKEN_PREFIX
 from tests.unit.api.service import REMOTE, House
 
@@ -178,6 +185,77 @@ async def test_a_refused_child_with_a_large_payload_leaves_nothing(house: House)
     body = {"algorithmParameters": {"a": "x" * 100_000}, "parentRequest": parent}
     assert (await house.call("POST", RUN, body, token=house.signer.run_token(own))).status == 403
     assert house.objects._objects == {}
+
+
+async def end_process(house: House, run_id: str) -> None:
+    end = Ended(run_id=run_id, attempt=1, exit=Exit(kind=ExitKind.EXITED, code=0, ended_at=house.clock.now()))
+    await house.observed.end_attempt(end, lambda run: run)
+
+
+async def spawn(house: House, run_id: str, *, hard: bool, size: int = 0) -> Any:
+    parent = {"parentRequest": {"algorithmName": "hello-world", "requestId": run_id}} if hard else {}
+    body = {"algorithmParameters": {"a": "x" * size}, **parent}
+    return await house.call("POST", RUN, body, token=house.signer.run_token(run_id), peer=REMOTE)
+
+
+@pytest.mark.parametrize("hard", [True, False])
+@pytest.mark.parametrize("report", [{}, {"errorCause": "boom"}])
+async def test_a_run_spawns_after_its_report_while_its_process_lives(house: House, report: dict[str, str], hard: bool) -> None:
+    """Existing clients may report first and spawn then: that works for ten minutes, or until the process has ended."""
+    lives, ends = await house.accept(), await house.accept()
+    for run_id in (lives, ends):
+        await house.start(run_id)
+        assert (await spawn(house, run_id, hard=hard)).status == 202
+        await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", report)
+        house.clock.pass_(timedelta(minutes=9))
+        assert (await spawn(house, run_id, hard=hard)).status == 202
+        await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", report)  # a late one gives no more time
+    house.clock.pass_(timedelta(minutes=2))
+    refused = await spawn(house, lives, hard=hard)
+    assert (refused.status, refused.kind) == (400, "text/plain")
+    assert "NX215" in refused.text
+    assert "10 min" in refused.text
+
+
+async def test_a_token_spawns_nothing_once_its_process_has_ended(house: House) -> None:
+    """A token that got out of its run is worth nothing as soon as the process it was made for is gone."""
+    run_id = await house.accept()
+    await house.start(run_id)
+    await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", {})
+    assert (await spawn(house, run_id, hard=False)).status == 202
+    await end_process(house, run_id)
+    assert (await spawn(house, run_id, hard=False)).status == 400
+    assert (await house.call("POST", RUN, BODY)).status == 202  # others are not concerned
+
+
+async def test_a_token_between_two_attempts_is_good(house: House) -> None:
+    """The end of an attempt that is retried ends nothing: the next one has the same token."""
+    run_id = await house.accept()
+    await house.start(run_id)
+    await end_process(house, run_id)
+    assert (await spawn(house, run_id, hard=True)).status == 202
+
+
+async def test_a_run_that_was_ended_spawns_nothing(house: House) -> None:
+    """After a cancel, a deadline, or a failed launch there is no grace, and no large payload is taken in."""
+    for stage in (Stage.CANCELLED, Stage.DEADLINE_EXCEEDED, Stage.SCHEDULING_FAILED):
+        run_id = await house.accept()
+        await house.start(run_id)
+        await house.observed.change(run_id, partial(lifecycle.ended, to=stage, cause="c", details="", now=house.clock.now()))
+        for hard in (True, False):
+            refused = await spawn(house, run_id, hard=hard, size=100_000)
+            assert (refused.status, stage.value in refused.text) == (400, True)
+    assert house.objects._objects == {}
+
+
+async def test_a_restart_gives_a_token_no_more_time(house: House) -> None:
+    """When a run ended is in the store: another service over it refuses as the first did."""
+    run_id = await house.accept()
+    await house.start(run_id)
+    await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", {})
+    house.clock.pass_(timedelta(minutes=11))
+    house.app = build_app(house.services, DoorSettings())
+    assert (await spawn(house, run_id, hard=False)).status == 400
 
 
 @pytest.mark.parametrize("token", [RUN_TOKEN_PREFIX + UNKNOWN + "_x", RUN_TOKEN_PREFIX + "x", RUN_TOKEN_PREFIX])

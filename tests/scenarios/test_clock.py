@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.scenarios.service import Service, alive, eventually, pids
+from tests.scenarios.service import Answer, Service, alive, eventually, pids
 
 pytestmark = pytest.mark.faults
 
@@ -77,10 +77,10 @@ def limited(**environment: object) -> dict[str, object]:
     return {"customConfiguration": {"runtimeEnvironment": environment}}
 
 
-def status(service: Service, url: str) -> int:
+def get(service: Service, url: str) -> Answer:
     """The answer to a signed address."""
     link = urlsplit(url)
-    return service.ask("GET", f"{link.path}?{link.query}").status
+    return service.ask("GET", f"{link.path}?{link.query}")
 
 
 def listed(service: Service) -> list[str]:
@@ -133,7 +133,7 @@ def test_a_jump_costs_no_run_anything(service: Service, clock: WallClock, tmp_pa
     held = service.metadata(working[0])["payload_uri"]
 
     clock.set(jump)
-    assert status(service, held) == 200
+    assert get(service, held).status == 200
     rest = service.json("GET", f"/algorithm/latest/runs?limit=1000&before={page['next']}")
     assert [run["requestId"] for run in page["runs"] + rest["runs"]] == working[::-1]
     working.append(service.submit(*work))
@@ -148,17 +148,17 @@ def test_a_jump_costs_no_run_anything(service: Service, clock: WallClock, tmp_pa
     clock.set(timedelta())
     working.append(service.submit(["report_upload", "back again"]))
     assert service.end(working[-1])["attempt"] == 1
-    assert all(status(service, end["resultUri"]) == 200 for end in ends)
+    assert all(get(service, end["resultUri"]).status == 200 for end in ends)
     assert listed(service) == working[::-1] == sorted(working, reverse=True)
 
 
-@pytest.mark.parametrize("jump", JUMPS)
+@pytest.mark.parametrize("jump", JUMPS[2:])
 def test_a_deadline_is_kept_by_time_that_passes(service: Service, clock: WallClock, tmp_path: Path, jump: timedelta) -> None:
     """A run that works, and one that fails over and over, end at their deadline although the clock was set meanwhile."""
     began = tmp_path / "began"
     runs = [
-        service.submit(["mark", str(began)], ["wait_for", "/nowhere"], **limited(deadlineSeconds=4)),
-        service.submit(["mark", str(began)], ["leave", 75], **limited(deadlineSeconds=4)),
+        service.submit(["mark", str(began)], ["wait_for", "/nowhere"], **limited(deadlineSeconds=8)),
+        service.submit(["mark", str(began)], ["leave", 75], **limited(deadlineSeconds=8)),
     ]
     eventually(lambda: len(pids(began)) >= 2, "both at work")
     clock.set(jump)
@@ -173,9 +173,10 @@ def test_a_clock_set_back_prolongs_no_signed_address(service: Service, clock: Wa
     run_id = service.submit(["report"], payloadValidFor="2s")
     service.end(run_id)
     held = service.metadata(run_id)["payload_uri"]
-    assert status(service, held) == 200
+    assert get(service, held).status == 200
     clock.set(jump)
-    eventually(lambda: status(service, held) == 403, "the address to expire", patience_s=20)
+    eventually(lambda: get(service, held).status == 403, "the address to expire", patience_s=60)
+    assert "expired" in get(service, held).text
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -199,7 +200,7 @@ def test_a_clock_set_while_the_service_was_away_costs_nothing(
     clock.set(jump)
     service.flags = ("--port", str(port))  # the algorithm reports to the address it was given
     service.start()
-    assert status(service, held) == 200
+    assert get(service, held).status == 200
     assert service.end(runs[1])["attempt"] == 2
     runs.append(service.submit(["report_upload", "fresh"]))
     assert alive(pid)

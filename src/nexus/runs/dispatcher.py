@@ -351,6 +351,7 @@ class Dispatcher:
         if launch.local:
             await self._prepare(launch)
         self._make_folder(run.id)
+        self.elapsed.starting(current)
         self._on_step("dispatch.before-create")
         uid = await self._engine.create(launch)
         self._on_step("dispatch.after-create")

@@ -20,6 +20,11 @@ class Elapsed:
         self._began: dict[str, float] = {}
         self._over: dict[str, float] = {}
 
+    def starting(self, run: Run) -> None:
+        """The run is about to be started: if this is its first start, its time counts from here."""
+        if run.first_started_at is None:
+            self._began[run.id] = self._clock.monotonic()
+
     def observe(self, run: Run) -> None:
         """A run was changed in the store, or found in it."""
         if run.stage.final:
@@ -29,9 +34,10 @@ class Elapsed:
 
     def since_start_s(self, run: Run) -> float:
         """Seconds since the run's first start; 0 when it was not started, or has ended."""
+        if run.first_started_at is None or run.stage.final:
+            return 0.0
         self.observe(run)
-        began = self._began.get(run.id)
-        return 0.0 if began is None else self._clock.monotonic() - began
+        return self._clock.monotonic() - self._began[run.id]
 
     def since_end_s(self, run: Run) -> float:
         """Seconds since a run ended of which an attempt is alive."""

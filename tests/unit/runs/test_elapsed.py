@@ -38,6 +38,20 @@ def test_a_clock_that_is_set_neither_uses_up_nor_gives_back_time() -> None:
         assert elapsed.since_start_s(STARTED) == 7.0
 
 
+def test_a_clock_set_during_the_start_uses_up_nothing() -> None:
+    """Time counts from when a start was begun, by whatever clock it is recorded; a start that failed is forgotten."""
+    clock = Clock()
+    elapsed = Elapsed(clock)
+    elapsed.starting(run())
+    clock.passed_s += 60.0
+    assert elapsed.since_start_s(run()) == 0.0
+    elapsed.starting(run())
+    clock.ahead = timedelta(days=1)
+    clock.passed_s += 2.0
+    elapsed.observe(STARTED)
+    assert elapsed.since_start_s(STARTED) == 2.0
+
+
 def test_what_an_earlier_life_started_counts_by_its_record() -> None:
     """A run found in the store has used the time since the start that stands there; a start that lies ahead is now."""
     clock = Clock()

@@ -22,7 +22,7 @@ from nexus.kernel.errors import InvalidInput, RegistryEditRefused, UnknownName
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """``write`` a file (``before`` is None when it is new), ``move`` or ``delete`` a folder."""
+    """``write`` a file (``before`` is None when it is new), ``move`` a folder, ``delete`` a folder or a file (with ``before``)."""
 
     kind: str
     path: str
@@ -271,11 +271,16 @@ def _waived_paths(registry: Snapshot) -> Iterator[tuple[int, str]]:
 
 
 def _with_codeowners(registry: Snapshot, plan: Plan) -> Plan:
-    """The plan with CODEOWNERS made again, where the registry has a generated one."""
+    """The plan with CODEOWNERS made again, where the registry has a generated one and every owner is known."""
     path = next((path for path in places.CODEOWNERS if path in registry.files.contents), None)
     if path is None or not owners.is_generated(text := _text(registry, path)):
         return plan
     after = snapshot.build(applied(registry.files, plan))
+    if wrong := owners.unsettled(after):
+        note = (
+            f"{path} was left as it is: {shown(wrong)} is wrong; mend that, then: `nexus get codeowners --output-file {path}`"
+        )
+        return replace(plan, notes=(*plan.notes, note))
     fresh = owners.merged(text, owners.codeowners(after))
     return plan if fresh == text else replace(plan, steps=(*plan.steps, _edit(registry.files, path, fresh)))
 

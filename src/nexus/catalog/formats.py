@@ -18,9 +18,10 @@ _HANDLE = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9])*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _LINK = re.compile(r"https?://[^\s/?#@]+(?:[/?#]\S*)?")
 _SKILL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_SEMVER = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
+_DATE = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _LONGEST_HANDLE = 39
 _LONGEST_NAME = 100
 _LONGEST_SKILL = 64
@@ -28,7 +29,10 @@ _LONGEST_SKILL = 64
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """``refuse`` gives the reason why a text is not of this form, or an empty text; ``pattern`` is for editors."""
+    """``refuse`` gives the reason why a text is not of this form, or an empty text.
+
+    ``pattern`` is for editors: what `refuse` accepts matches it, and as little else as an expression of JSON Schema can say.
+    """
 
     code: str
     refuse: Callable[[str], str]
@@ -204,19 +208,27 @@ _VERSION = rulebook.enter(
 )
 
 FORMATS: dict[str, Format] = {
-    "model-id": Format(_MODEL_ID, refuse_model_id, rf"^{_HF_PART}/{_HF_PART}$", "example-org/example-model"),
-    "handle": Format(_HANDLE_FORM, refuse_handle, r"^[A-Za-z0-9](-?[A-Za-z0-9])*$", "octocat"),
-    "distribution": Format(_PACKAGE_NAME, refuse_distribution, rf"^{_DISTRIBUTION.pattern}$", "terratorch"),
-    "link": Format(_DOCS_LINK, refuse_link, r"^https?://\S+$", "https://example.org/docs"),
-    "requirement": Format(_REQUIREMENT, refuse_requirement, "", "example-benchmarks>=1.0"),
+    "model-id": Format(
+        _MODEL_ID, refuse_model_id,
+        rf"^(?!.*--)(?=[^/]*[A-Za-z])(?=[^/]{{2,42}}/){_HF_PART}/(?=.*[A-Za-z])(?=.{{2,96}}$){_HF_PART}$",
+        "example-org/example-model",
+    ),
+    "handle": Format(_HANDLE_FORM, refuse_handle, rf"^(?=.{{1,{_LONGEST_HANDLE}}}$){_HANDLE.pattern}$", "octocat"),
+    "distribution": Format(
+        _PACKAGE_NAME, refuse_distribution, rf"^(?=.{{1,{_LONGEST_NAME}}}$){_DISTRIBUTION.pattern}$", "terratorch"
+    ),
+    "link": Format(_DOCS_LINK, refuse_link, rf"^{_LINK.pattern}$", "https://example.org/docs"),
+    "requirement": Format(_REQUIREMENT, refuse_requirement, r"^(?!-|/|~|\.\.|http:)[^\n]*\S$", "example-benchmarks>=1.0"),
     "version": Format(_VERSION, refuse_version, rf"^{_SEMVER.pattern}$", "1.0.0"),
-    "skill-name": Format(VALUE, refuse_skill_name, rf"^{_SKILL.pattern}$", "read-a-map"),
-    "date": Format(VALUE, refuse_date, r"^\d{4}-\d\d-\d\d$", "2026-12-31"),
+    "skill-name": Format(VALUE, refuse_skill_name, rf"^(?=.{{1,{_LONGEST_SKILL}}}$){_SKILL.pattern}$", "read-a-map"),
+    "date": Format(VALUE, refuse_date, rf"^{_DATE.pattern}$", "2026-12-31"),
     "module": Format(VALUE, refuse_module, rf"^{_MODULE.pattern}$", "tests.fixtures"),
-    "duration": Format(VALUE, refuse_duration, "", "20m"),
-    "quantity": Format(VALUE, refuse_quantity, "", "8Gi"),
-    "path": Format(VALUE, refuse_path, "", "data/input.json"),
-}
+    "duration": Format(VALUE, refuse_duration, rf"^(?=.*[1-9])(?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+$", "20m"),
+    "quantity": Format(
+        VALUE, refuse_quantity, rf"^\+?(?=[0-9.]*[1-9]){_NUMBER}(?:[eE][+-]?[0-9]+|[numkMGTPE]|[KMGTPE]i)?$", "8Gi"
+    ),
+    "path": Format(VALUE, refuse_path, r"^(?![/~])(?!(?:.*/)?\.\.(?:/|$))(?=.*\S)[^\\]+$", "data/input.json"),
+}  # fmt: skip
 
 
 def normalise(name: str) -> str:

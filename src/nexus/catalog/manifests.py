@@ -131,7 +131,7 @@ def read_package(file: str, data: bytes) -> PackageManifest:
         understood=_has_table(document.data, "package"),
         name=_text(table, "name"),
         owners=tuple(_list(table, "owners", str)),
-        variants=tuple(_list(table, "variants", str)) if "variants" in table else None,
+        variants=tuple(_list(table, "variants", str)) if table.get("variants") is not None else None,
         docs=_text(table, "docs"),
         registrations=tuple(registrations),
         findings=document.findings,
@@ -147,8 +147,8 @@ def read_model(file: str, data: bytes) -> ModelManifest:
         understood=_has_table(document.data, "model"),
         id=_text(table, "id"),
         owner=_text(table, "owner"),
-        vllm=_table(table, "vllm") if "vllm" in table else None,
-        testing=_table(table, "testing") if "testing" in table else None,
+        vllm=_table(table, "vllm") if table.get("vllm") is not None else None,
+        testing=_table(table, "testing") if table.get("testing") is not None else None,
         findings=document.findings,
     )
 
@@ -179,7 +179,7 @@ def read_logical_benchmark(file: str, data: bytes) -> LogicalBenchmark:
         target=_text(_table(table, "target"), "identifier"),
         owner=_text(table, "owner"),
         properties=properties,
-        metrics=tuple(_list(table, "metrics", str)) if "metrics" in table else None,
+        metrics=tuple(_list(table, "metrics", str)) if table.get("metrics") is not None else None,
         bindings=tuple(_list(document.data, "bindings", dict)),
         findings=document.findings,
     )

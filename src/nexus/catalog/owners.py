@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nexus.catalog import files as places
 from nexus.catalog.formats import refuse_handle
 from nexus.catalog.snapshot import Snapshot
+from nexus.kernel.documents import Finding
 
 BEGIN = "# nexus: begin (generated from owners; `nexus get codeowners`)"
 END = "# nexus: end"
@@ -42,6 +44,24 @@ def owners(snapshot: Snapshot) -> list[Owner]:
         )
         for key in sorted(shown)
     ]  # fmt: skip
+
+
+def unsettled(snapshot: Snapshot) -> str:
+    """The first manifest that is missing or has an error in its form; empty when there is none.
+
+    While there is one, who owns what is not known, and a CODEOWNERS made now would take owners away.
+    """
+    for package in snapshot.packages:
+        if package.manifest is None or _wrong(package.manifest.findings):
+            return f"{package.path}/{places.PACKAGE_FILE}"
+        for model in package.models:
+            if model.manifest is None or _wrong(model.manifest.findings):
+                return f"{model.path}/{places.MODEL_FILE}"
+    return ""
+
+
+def _wrong(findings: tuple[Finding, ...]) -> bool:
+    return any(one.severity == "error" for one in findings)
 
 
 def codeowners(snapshot: Snapshot) -> str:

@@ -30,6 +30,12 @@ TYPE = rulebook.enter(
     text="A text where a list is meant, a number where a text is meant, and so on. YAML reads `1.0` as a number: quote it.",
     hint="the reference of manifests lists the type of each field",
 )  # fmt: skip
+EMPTY = rulebook.enter(
+    "NX-C025", "field-empty", "A field has no value", severity="warning",
+    text="A key without a value says nothing: YAML reads it as null. An optional field counts as absent then, as in trees of "
+    "algorithm-nexus 0.2.x; a required one is an error.",
+    hint="give it a value, or remove the line",
+)  # fmt: skip
 MOST = 1000  # items of a list; manifests are written by hand
 _MOST_PROBLEMS = 100
 
@@ -211,7 +217,9 @@ def _check_table(value: dict[Any, Any], shape: Table, file: str, at: Path) -> It
     fields = shape.fields
     for key, item in value.items():
         one = fields.get(key)
-        if one is not None:
+        if one is not None and item is None and not one.required:
+            yield Problem(file, f"the field {shown(path_text((*at, key)))} has no value", (*at, key), code=EMPTY)
+        elif one is not None:
             yield from _check(item, one.shape, file, (*at, key))
         elif not shape.open:
             close = rulebook.suggestion(str(key), fields)

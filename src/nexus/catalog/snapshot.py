@@ -93,6 +93,14 @@ class Package:
     def owners(self) -> tuple[str, ...]:
         return self.manifest.owners if self.manifest is not None else ()
 
+    def names_owner(self, model: Model | None = None) -> bool:
+        """Whether an owner of the package (or of the model, or by default of its package) is named, be it in a wrong form."""
+        manifest = self.manifest
+        if manifest is not None and (manifest.owners or any(one.at[:2] == ("package", "owners") for one in manifest.findings)):
+            return True
+        own = model.manifest if model is not None else None
+        return own is not None and (bool(own.owner) or any(one.at[:2] == ("model", "owner") for one in own.findings))
+
     def owners_of(self, model: Model) -> tuple[str, ...]:
         """The model's own owner, or else the package's owners."""
         own = model.manifest.owner if model.manifest is not None else ""

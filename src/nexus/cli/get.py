@@ -44,7 +44,7 @@ def package(name: str, root: Path, fmt: str) -> None:
 def model(name: str, root: Path, fmt: str) -> None:
     """One model, by its Hugging Face id or as PACKAGE/FOLDER.
 
-    Example: nexus get model networkx/karate
+    Example: nexus get model networkx/karate-communities
     """
     from nexus.catalog import views
 
@@ -92,8 +92,15 @@ def codeowners(root: Path, output_file: Path | None) -> None:
     Example: nexus get codeowners --output-file .github/CODEOWNERS
     """
     from nexus.catalog import owners
+    from nexus.kernel.documents import shown
+    from nexus.kernel.errors import RegistryEditRefused
 
     _, found = registry.load(root)
+    if wrong := owners.unsettled(found):
+        raise RegistryEditRefused(
+            f"not every owner is known, because {shown(wrong)} is wrong or missing",
+            hint="`nexus validate catalog` says what to mend; CODEOWNERS made now would take owners away",
+        )
     text = owners.codeowners(found)
     if output_file is not None and output_file.is_file():
         text = owners.merged(output_file.read_text(encoding="utf-8"), text)

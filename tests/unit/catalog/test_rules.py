@@ -37,6 +37,7 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
     ("NX-C022", [edited(NEXUS, "[octocat]", "octocat")], NEXUS, 3),
     ("NX-C023", [edited(MODEL, "cores: 1", "cores: 0")], MODEL, 6),
     ("NX-C024", [{MODEL: "# nothing\n"}], MODEL, 1),
+    ("NX-C025", [edited(MODEL, "  testing:", "  owner:\n  testing:")], MODEL, 3),
     ("NX-C030", [edited(NEXUS, "name: graphs", "name: 'graphs; rm -rf /'")], NEXUS, 2),
     ("NX-C031", [edited(NEXUS, "name: graphs", "name: charts")], NEXUS, 2),
     ("NX-C032", [{"packages/zz/nexus.yaml": "package: {name: Graphs, owners: [octocat]}\n"}], "packages/zz/nexus.yaml", 1),
@@ -155,6 +156,37 @@ def test_every_rule_can_be_read() -> None:
     rules = list(rulebook.RULES.values())
     assert len({one.name for one in rules}) == len(rules)
     assert all(one.title and one.text.strip() and one.hint and one.severity in ("error", "warning") for one in rules)
+
+
+def test_an_optional_field_without_a_value_counts_as_absent() -> None:
+    """Trees of algorithm-nexus 0.2.x may leave one empty: a warning, and nothing that the field could have said."""
+    found = report({MODEL: "model: {id: example-org/clubs, owner: , vllm: , testing: }\n"})
+    assert {one.code for one in found.findings} == {"NX-C025", "NX-C048"}
+    assert found.errors == 0
+
+
+def test_a_name_that_is_none_has_one_finding() -> None:
+    """Folder and variants are not judged by a name nobody can have."""
+    found = report(edited(NEXUS, "name: graphs", "name: 'graphs; rm'"))
+    assert [one.code for one in found.findings] == ["NX-C030"]
+
+
+def test_a_mistyped_name_is_seen_by_its_folder() -> None:
+    """The folder stands in a variant and the name in none: the hint asks whether the name is mistyped, and says the command."""
+    found = {one.code: one.hint for one in report(edited(NEXUS, "name: graphs", "name: grahps")).findings}
+    assert "`graphs`: is `name` mistyped?" in found["NX-C036"]
+    assert "nexus rename package graphs grahps" in found["NX-C031"]
+
+
+def test_an_owner_in_a_wrong_form_is_not_missing() -> None:
+    """`owners: octocat` is told as what it is; neither the package nor its models count as without owner."""
+    assert {one.code for one in report(edited(NEXUS, "[octocat]", "octocat")).findings} == {"NX-C022"}
+
+
+@pytest.mark.parametrize("path", ["./tests/clubs.txt", "tests", "tests/"])
+def test_test_data_may_be_a_folder(path: str) -> None:
+    """A folder with files ships its data, and `./` changes nothing."""
+    assert report(edited(MODEL, "data: [tests/clubs.txt]", f"data: [{path}]")).findings == ()
 
 
 def test_all_findings_come_at_once() -> None:

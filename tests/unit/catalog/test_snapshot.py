@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.catalog import checks, difference, owners, snapshot, views
+from nexus.catalog import checks, difference, editing, owners, snapshot, views
 from nexus.catalog.files import Files, wanted
 from tests.unit.catalog import trees
 from tests.unit.catalog.trees import BENCHMARK, DAY, MODEL, NEXUS, SPACE, USAGE, VALID, build, edited, report
@@ -196,3 +197,14 @@ def test_a_snapshot_of_nothing_is_empty() -> None:
     registry = snapshot.build(replace(Files()))
     assert registry.packages == ()
     assert list(registry.models()) == []
+
+
+@pytest.mark.parametrize("text", ["package: {name: graphs\n", "", "package: {name: graphs, onwers: [octocat]}\n"])
+def test_owners_nobody_knows_are_not_taken_out_of_codeowners(text: str) -> None:
+    """While a manifest is wrong, CODEOWNERS counts as fresh, and an edit of another package leaves it as it is."""
+    kept = {"CODEOWNERS": owners.codeowners(build()), NEXUS: text}
+    assert "NX-C081" not in {one.code for one in report(kept).findings}
+    assert owners.unsettled(build(kept)) == NEXUS
+    plan = editing.new_package(build(kept), editing.NewPackage(name="other", owners=("octocat",), variants=("ecosystem",)))
+    assert "CODEOWNERS" not in {step.path for step in plan.steps}
+    assert any("get codeowners" in note for note in plan.notes)

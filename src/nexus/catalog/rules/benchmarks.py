@@ -294,7 +294,8 @@ def binding_property(snapshot: Snapshot) -> Iterator[Problem]:
     categorical value. Half a mapping maps nothing."""
     for benchmark, at, mapping in _mappings(snapshot, "propertyMapping"):
         name, inside = _mapped(mapping)
-        if not (("benchmark" in mapping and "experiment" in mapping) or ("categoricalValue" in mapping and "predicate" in mapping)):
+        given = {key for key, value in mapping.items() if value is not None}
+        if not ({"benchmark", "experiment"} <= given or {"categoricalValue", "predicate"} <= given):
             yield Problem(
                 benchmark.file, "the mapping has neither `benchmark` and `experiment`, nor `categoricalValue` and `predicate`", at
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,7 +59,7 @@ def model_twice(snapshot: Snapshot) -> Iterator[Problem]:
 def owner_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Each model has an owner: its own, or by default those of its package. Test failures are notified to them."""
     for model in package.models:
-        if model.understood and package.understood and not package.owners_of(model):
+        if model.understood and package.understood and not package.names_owner(model):
             yield Problem(_file(model), f"neither the model {shown(model.shown)} nor its package names an owner", ("model",))
 
 
@@ -72,8 +73,9 @@ def owner_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
 )
 def usage_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """People start from `usage.md`: how to install, load and call the model."""
+    troubled = {trouble.path for trouble in snapshot.files.troubles}
     for model in package.models:
-        if model.usage is None and f"{model.path}/{places.USAGE_FILE}" not in snapshot.files and model.manifest is not None:
+        if model.usage is None and model.manifest is not None and f"{model.path}/{places.USAGE_FILE}" not in troubled:
             yield Problem(_file(model), f"the model {shown(model.shown)} has no `usage.md`", ("model",))
 
 
@@ -198,5 +200,11 @@ def testing_data(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
             if isinstance(one, dict)
         ]
         for at, path in named:
-            if isinstance(path, str) and ".." not in path and f"{model.path}/{path}" not in snapshot.files:
+            if isinstance(path, str) and ".." not in path and not _ships(package, model, path):
                 yield Problem(_file(model), f"the test data {shown(path)} is not in {shown(model.path)}", at)
+
+
+def _ships(package: Package, model: Model, path: str) -> bool:
+    """Whether there is a file at this path of the model's folder, or a folder with files."""
+    inside = posixpath.normpath(f"models/{model.folder}/{path}")
+    return inside in package.paths or any(one.startswith(f"{inside}/") for one in package.paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nexus.catalog import files as places
-from nexus.catalog.formats import normalise
+from nexus.catalog.formats import normalise, refuse_distribution
 from nexus.catalog.rulebook import Problem, rule
 from nexus.catalog.snapshot import Package, Snapshot
 from nexus.kernel.documents import shown
@@ -70,14 +70,16 @@ def skill_name(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     "A package's folder is not called like its Python package",
     scope="package",
     severity="warning",
-    hint="rename the folder: `nexus rename package FOLDER NAME`",
+    hint="rename the folder with `nexus rename package`, or correct `name`",
 )
 def folder_name(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """The name of the Python package is the package's identity everywhere (commands, variants, reports); a folder of another name
     makes people look in the wrong place."""
-    if package.manifest is not None and package.manifest.name and normalise(package.manifest.name) != normalise(package.folder):
-        message = f"the folder {shown(package.folder)} registers the Python package {shown(package.manifest.name)}"
-        yield Problem(_file(package), message, ("package", "name"))
+    if _is_named(package) and normalise(package.name) != normalise(package.folder):
+        message = f"the folder {shown(package.folder)} registers the Python package {shown(package.name)}"
+        plain = not refuse_distribution(package.folder)  # what else a folder is called stays out of a command to copy
+        hint = f"rename the folder: `nexus rename package {package.folder} {package.name}`, or correct `name`" if plain else ""
+        yield Problem(_file(package), message, ("package", "name"), hint)
 
 
 @rule("NX-C032", "package-twice", "Two packages register the same Python package", scope="registry", hint="keep one of them")
@@ -104,7 +106,7 @@ def package_twice(snapshot: Snapshot) -> Iterator[Problem]:
 def owner_missing(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Somebody answers for each package: failures are notified to its owners, and deadlines run against them. Trees of
     algorithm-nexus 0.2.x name no owners, so this is a warning until the registry's own `[tool.nexus.rules]` makes it an error."""
-    if package.understood and not package.owners:
+    if package.understood and not package.names_owner():
         yield Problem(_file(package), f"the package {shown(package.name)} names no owner", ("package",))
 
 
@@ -129,8 +131,13 @@ def owner_twice(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
 def variant_none(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """A registered package belongs to at least one variant; in none, it is never resolved, tested or released. Membership is a
     requirement of its name in the extra `ecosystem`, `candidate` or `product` of the registry's `pyproject.toml`."""
-    if snapshot.project.members and package.understood and not snapshot.project.variants_of(package.name):
-        yield Problem(_file(package), f"{shown(package.name)} stands in no variant of `{places.PROJECT}`", ("package", "name"))
+    project = snapshot.project
+    if project.members and _is_named(package) and not project.variants_of(package.name):
+        folder = project.variants_of(package.folder)
+        hint = f"`{folder[0]}` has `{package.folder}`: is `name` mistyped?" if folder else ""
+        yield Problem(
+            _file(package), f"{shown(package.name)} stands in no variant of `{places.PROJECT}`", ("package", "name"), hint
+        )
 
 
 @rule(
@@ -142,7 +149,7 @@ def variant_none(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
 )
 def variants_disagree(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """Membership is declared in `pyproject.toml`; `variants` in `nexus.yaml` is an optional copy for readers and says the same."""
-    if package.manifest is None or package.manifest.variants is None or not snapshot.project.members:
+    if package.manifest is None or package.manifest.variants is None or not snapshot.project.members or not _is_named(package):
         return
     actual = snapshot.project.variants_of(package.name)
     for index, variant in enumerate(package.manifest.variants):
@@ -178,6 +185,11 @@ def variant_undeclared(package: Package, snapshot: Snapshot) -> Iterator[Problem
     for index, variant in enumerate(package.manifest.variants or ()):
         if variant in ("ecosystem", "candidate", "product") and variant not in snapshot.project.members:
             yield Problem(_file(package), f"this registry declares no variant `{variant}`", ("package", "variants", index))
+
+
+def _is_named(package: Package) -> bool:
+    """Whether the manifest gives a name that can be one; what is wrong with another one is said where it stands."""
+    return package.manifest is not None and bool(package.manifest.name) and not refuse_distribution(package.manifest.name)
 
 
 def _troubled(snapshot: Snapshot, path: str) -> bool:

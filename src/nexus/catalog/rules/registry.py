@@ -34,9 +34,9 @@ def empty(snapshot: Snapshot) -> Iterator[Problem]:
 )
 def codeowners_stale(snapshot: Snapshot) -> Iterator[Problem]:
     """GitHub asks code owners for review. The part between our two marker lines is generated from `owners` and `owner`; a
-    `CODEOWNERS` without the markers is left alone."""
+    `CODEOWNERS` without the markers is left alone, and nothing is said while a manifest that names owners is wrong itself."""
     path = next((path for path in places.CODEOWNERS if path in snapshot.files.contents), None)
-    if path is None:
+    if path is None or owners.unsettled(snapshot):
         return
     text = snapshot.files.contents[path].decode("utf-8", errors="replace")
     if owners.is_generated(text) and owners.merged(text, owners.codeowners(snapshot)) != text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 import msgspec
@@ -12,7 +13,9 @@ from nexus.api.answers import BYTES, JSON, Answer, Stream, as_json
 from nexus.api.request import Request, check_length, too_large
 from nexus.api.routes import Field, Route
 from nexus.api.services import Context
-from nexus.kernel.errors import BadSignature, NotFound, StageConflict
+from nexus.kernel.errors import BadSignature, NotFound, StageConflict, TooManyResults
+from nexus.kernel.ids import is_id
+from nexus.runs.model import Run
 from nexus.runs.results import folder_key
 
 # media type → suffix under which a result keeps it; what is not here is kept as bytes
@@ -67,15 +70,44 @@ async def read_result(context: Context, request: Request) -> Answer | Stream:
 async def upload_result(context: Context, request: Request) -> Answer:
     """Streams the body to an object of the run, makes it durable, notes it with the run, then answers."""
     _verify(context, request, "PUT")
-    services, limit = context.services, context.settings.max_result_bytes
-    check_length(request.content_length(), limit)
+    services = context.services
+    check_length(request.content_length(), context.settings.max_result_bytes)
     run = await services.reading.run(request.parts[0], request.parts[1])
     if run.stage.final:
         raise StageConflict(f"run `{run.algorithm}/{run.id}` is {run.stage} and takes no result any more")
     media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     key = f"{folder_key(run.id)}/{services.ids()}{SUFFIXES.get(media_type, '.bin')}"
+    async with _place(context, run):
+        await _store(context, request, key)
+    uri = await services.completion.uploaded(run.algorithm, run.id, key)
+    return as_json(Uploaded(uri), 201)
+
+
+@asynccontextmanager
+async def _place(context: Context, run: Run) -> AsyncIterator[None]:
+    """A place among the results the run may store; those on their way count. Raises TooManyResults."""
+    under_way, most = context.uploading, context.settings.max_uploads
+    under_way[run.id] += 1
+    try:
+        names = await context.services.objects.names(folder_key(run.id))
+        stored = sum(is_id(name.partition(".")[0]) for name in names)  # what its process left there itself has other names
+        if stored + under_way[run.id] > most:
+            raise TooManyResults(
+                f"run `{run.algorithm}/{run.id}` has stored as many results as it may: at most {most}",
+                hint="put what belongs together into one result",
+            )
+        yield
+    finally:
+        under_way[run.id] -= 1
+        if not under_way[run.id]:
+            del under_way[run.id]
+
+
+async def _store(context: Context, request: Request, key: str) -> None:
+    """Streams the body to the object *key*; durable when this returns. Raises PayloadTooLarge, NoSpace."""
+    limit = context.settings.max_result_bytes
     size = 0
-    async with services.objects.spool() as spool:
+    async with context.services.objects.spool() as spool:
         async for piece in request.rest():
             size += len(piece)
             if size > limit:
@@ -83,8 +115,6 @@ async def upload_result(context: Context, request: Request) -> Answer:
             if piece:
                 await spool.write(piece)
         await spool.commit(key)
-    uri = await services.completion.uploaded(run.algorithm, run.id, key)
-    return as_json(Uploaded(uri), 201)
 
 
 def _verify(context: Context, request: Request, method: str) -> None:
@@ -172,7 +202,8 @@ ROWS = (
         name="upload-result", method="PUT", path="/data/v1/results/{algorithm}/requests/{id}", handler=upload_result, group="data",
         doc="Store a result. The answer names what the report gives as `resultUri`.", signed=True, takes="application/octet-stream",
         gives=Uploaded, status=201, query=_SIGNATURE,
-        statuses={**_REFUSED, 409: "The run has ended.", 413: "Larger than the service takes.", 507: "The disk is full."},
+        statuses={**_REFUSED, 409: "The run has ended, or has stored as many results as one run may (100).",
+                  413: "Larger than the service takes.", 507: "The disk is full."},
     ),
     Route(
         name="read-result", method="GET", path="/data/v1/results/{id}/{name*}", handler=read_result, group="data",

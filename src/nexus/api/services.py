@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -62,12 +63,13 @@ class DoorSettings:
     """Limits and rules of the doors. Sizes in bytes.
 
     ``public_url`` is what signed URLs begin with; empty: the address the caller used. ``allowed_hosts`` are names beyond
-    loopback under which the service may be called; ``*`` is any.
+    loopback under which the service may be called; ``*`` is any. ``max_uploads``: how many results one run may store.
     """
 
     inline_payload_bytes: int = 64 * 1024
     max_payload_bytes: int = 500 * 1024 * 1024
     max_result_bytes: int = 2 * 1024 * 1024 * 1024
+    max_uploads: int = 100
     max_report_bytes: int = 4 * 1024 * 1024
     max_manifest_bytes: int = 16 * 1024 * 1024
     max_wait_s: float = 60.0
@@ -94,4 +96,5 @@ class Context:
             behind_proxy=settings.behind_proxy,
             allowed_hosts=settings.allowed_hosts,
         )
+        self.uploading: Counter[str] = Counter()  # results on their way, by run
         self.named_unknown: set[str] = set()  # unknown fields of v1 requests that were logged

@@ -204,6 +204,12 @@ class SpawningOver(InvalidInput):
     code = "NX215"
 
 
+class TooManyResults(Conflict):
+    """The run has stored as many results as one run may."""
+
+    code = "NX216"
+
+
 # ── doors ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -46,6 +47,36 @@ async def test_an_uploaded_result_is_noted_with_the_run(house: House) -> None:
     assert run.result_uri is not None
     key = run.result_uri.removeprefix("nexus:")
     assert house.objects._objects[key] == b"ab"
+
+
+async def test_a_run_stores_a_bounded_number_of_results() -> None:
+    """The one too many is refused before it is taken in, with what to do; what its process left there itself does not count."""
+    house = await House(max_uploads=3).furnish()
+    run_id, other = await house.accept(), await house.accept()
+    for name in ("own-1.txt", "own-2.txt", "own-3.txt"):
+        house.objects.keep(f"results/{run_id}/{name}", b"own")
+    for _ in range(3):
+        assert (await house.call("PUT", upload(house, run_id), b"x")).status == 201
+    before = dict(house.objects._objects)
+    refused = await house.call("PUT", upload(house, run_id), b"x" * 100_000, headers={"content-type": "text/plain"})
+    assert (refused.status, "NX216" in refused.text, "at most 3" in refused.text) == (409, True, True)
+    assert house.objects._objects == before
+    assert (await house.call("PUT", upload(house, other), b"x")).status == 201
+    assert (await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", {})).status == 202
+
+
+async def test_results_sent_side_by_side_count_each() -> None:
+    """However many are on their way at once, no more are kept than a run may store, and one that broke off is not counted."""
+    house = await House(max_uploads=3).furnish()
+    run_id = await house.accept()
+    await house.call("PUT", upload(house, run_id), b"begun", cut=True)
+    replies = await asyncio.gather(*(house.call("PUT", upload(house, run_id), [b"a", b"b"]) for _ in range(10)))
+    assert {reply.status for reply in replies} <= {201, 409}
+    assert len(house.objects._objects) <= 3
+    while (await house.call("PUT", upload(house, run_id), b"x")).status == 201:
+        assert len(house.objects._objects) <= 3
+    assert len(house.objects._objects) == 3
+    assert not house.app.context.uploading
 
 
 @pytest.mark.parametrize(

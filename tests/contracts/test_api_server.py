@@ -19,7 +19,7 @@ import pytest
 
 from nexus.api import server as server_module
 from nexus.api.protocol import Bounds
-from nexus.api.server import Server
+from nexus.api.server import GOODBYE_S, Server
 from nexus.kernel.errors import InvalidSetting
 from tests.unit.api.service import House
 
@@ -378,9 +378,23 @@ async def test_tls(tmp_path: Path) -> None:
     async with line(server) as client:
         await client.send(GET + b"\r\n")
         assert not (await client.closed()).startswith(b"HTTP")
-    await server.drain(1)
+    # a client that does not answer the end of its connection is not waited for: most programs never do
+    silent = context.wrap_bio(incoming := ssl.MemoryBIO(), outgoing := ssl.MemoryBIO(), server_hostname="localhost")
+    async with line(server) as client:
+        while True:
+            try:
+                silent.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await client.send(outgoing.read())
+                incoming.write(await asyncio.wait_for(client.reader.read(65536), 10))
+        await client.send(outgoing.read())
+        await until(lambda: server.connections == 1)
+        assert await server.drain(GOODBYE_S + 5)
     with pytest.raises(InvalidSetting, match="certificate"):
         await Server(house.app, tls_cert=key, tls_key=cert).start()
+    with pytest.raises(InvalidSetting, match="no file"):
+        await Server(house.app, tls_cert=cert, tls_key=tmp_path / "none").start()
 
 
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,6 +21,7 @@ log = logging.getLogger("nexus.api")
 
 BACKLOG = 2048  # existing clients open a thousand connections at once
 SWEEP_S = 1.0
+GOODBYE_S = 1.0  # for a TLS client to answer the end of its connection; most never do, and a stop would wait for each
 
 
 class Server:
@@ -65,6 +66,8 @@ class Server:
         context = self._tls_context()
         loop = asyncio.get_running_loop()
         where: dict[str, Any] = {"sock": self._sock} if self._sock is not None else {"host": self._host, "port": self._port}
+        if context is not None:  # a handshake counts as the head: the sweep does not see it
+            where.update(ssl_handshake_timeout=self._shared.bounds.head_s, ssl_shutdown_timeout=GOODBYE_S)
         try:
             self._server = await loop.create_server(lambda: Connection(self._shared, loop), ssl=context, backlog=BACKLOG, **where)
         except OSError as error:
@@ -125,6 +128,9 @@ class Server:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        for file in (self._tls_cert, self._tls_key):
+            if file is not None and not file.is_file():
+                raise InvalidSetting(f"there is no file `{file}`", hint="`--tls-cert` and `--tls-key` are PEM files")
         try:
             context.load_cert_chain(self._tls_cert, self._tls_key)
         except OSError as error:  # ssl.SSLError is one

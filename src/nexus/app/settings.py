@@ -278,5 +278,9 @@ def _check_together(settings: Settings) -> None:
             f"roles `{settings.roles}` need a server store: with SQLite all roles live in one process",
             hint="leave `roles` at `all`; `--receiver-port` gives the receiver a port of its own",
         )
+    if settings.receiver_port and settings.receiver_port == settings.port:
+        raise InvalidSetting(
+            f"`receiver_port` and `port` are both `{settings.port}`", hint="leave `receiver_port` out: one port has all routes"
+        )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise InvalidSetting("TLS needs both `tls_cert` and `tls_key`", hint="give the other one too")

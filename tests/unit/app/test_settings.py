@@ -146,3 +146,10 @@ def test_unknown_names_and_wrong_values_are_told_together(tmp_path: Path) -> Non
 def test_a_choice_is_read_in_any_case() -> None:
     """Configurations of other services write `INFO`."""
     assert resolve({}, {"NEXUS__LOG_LEVEL": "INFO"})[0].log_level == "info"
+
+
+def test_one_port_has_all_routes() -> None:
+    """A receiver's port that is the scheduler's is a mistake told in words, not an address that is in use."""
+    with pytest.raises(InvalidSetting, match="both `8080`"):
+        resolve({"receiver_port": 8080}, {})
+    assert resolve({"receiver_port": 0, "port": 0}, {})[0].receiver_port == 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.scenarios.service import NEXUS, Service, alive, eventually, pids
+from tests.scenarios.service import NEXUS, PATIENCE_S, Service, alive, eventually, pids
 
 BACKEND = """
 import os, subprocess, time, zipfile
@@ -99,10 +98,8 @@ def test_a_service_told_to_stop_ends_its_builds(hanging: Hanging) -> None:
     service = hanging.service
     run_id = service.submit(algorithm="one")
     building = pids(hanging.pids)
-    began = time.monotonic()
-    assert service.stop() == 0
-    assert time.monotonic() - began < 60, "it waited for the build"  # which takes ten minutes
-    assert not any(map(alive, building))
+    assert service.stop() == 0, "it waited for the build"  # which takes ten minutes
+    eventually(lambda: not any(map(alive, building)), "the kernel to end what was killed")
     assert not hanging.left()
     hanging.let_go()
     service.start()
@@ -111,7 +108,7 @@ def test_a_service_told_to_stop_ends_its_builds(hanging: Hanging) -> None:
 
 def apply(service: Service, file: Path) -> subprocess.CompletedProcess[str]:
     command = [str(NEXUS), "apply", "-f", str(file), "--server", f"http://127.0.0.1:{service.port}"]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_a_project_that_is_none_is_found_by_apply_and_at_the_start(hanging: Hanging, tmp_path: Path) -> None:

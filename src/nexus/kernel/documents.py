@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 Path = tuple[str | int, ...]
@@ -24,6 +25,20 @@ _MANY_BRACKETS = 500
 _POSITION = re.compile(r"line (\d+),? column (\d+)")
 _DUPLICATE = re.compile(r"duplicate entry with key (.+?)(?: at line|$)", re.DOTALL)
 _TAB = re.compile(r"^[ ]*\t", re.MULTILINE)
+_CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_MENDING = (  # part of what the fast reader says → what to do about it
+    ("cannot start any token", "a text that begins with `@`, `%` or a backtick needs quotes"),
+    (
+        "mapping values are not allowed",
+        "a text with `: ` in it needs quotes, a `:` needs a space after it, and keys of one level stand below each other",
+    ),
+    ("expected ',' or", "close the bracket, and separate what stands in it by commas"),
+    ("unknown anchor", "a text that begins with `*` needs quotes"),
+    ("unexpected end of stream", "close the quote"),
+    ("unknown escape", "in double quotes write a backslash twice, or use single quotes"),
+    ("block sequence entries", "begin the list on a line of its own, one `- ` a line"),
+    ("expected", "look at the indentation and the quotes here and in the lines above: keys of one level stand below each other"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,9 +161,11 @@ def load(text: str, file: str = "") -> Any:
     """
     documents = load_all(text, file)
     if len(documents) > 1:
+        line, column = _second_document(text)
         raise DocumentError(
-            Finding(code="NX-Y03", file=file, message=f"the file holds {len(documents)} documents where one is meant",
-                    hint="remove the `---` separators")
+            Finding(code="NX-Y03", file=file, line=line, column=column,
+                    message=f"the file holds {len(documents)} documents where one is meant",
+                    hint="remove the `---` at this place; what is below it belongs in a file of its own")
         )  # fmt: skip
     return documents[0] if documents else None
 
@@ -313,12 +330,22 @@ def _syntax(message: str, text: str, file: str) -> Finding:
         line, column, name = found if found is not None else (0, 0, duplicate[1].strip('"'))
         return Finding(code="NX-Y07", file=file, line=line, column=column, message=f"the key {shown(name)} is given twice",
                        hint="keep one of the two")  # fmt: skip
+    if "unhashable" in message:
+        line, column = _collection_key(text)
+        return Finding(code="NX-Y06", file=file, line=line, column=column, message="a key is a list or a mapping",
+                       hint="keys are plain texts; quote one that begins with `[`, `{` or `?`")  # fmt: skip
+    control = _CONTROL.search(text) if "control characters" in message else None
+    if control is not None:
+        line, column = text.count("\n", 0, control.start()) + 1, control.start() - text.rfind("\n", 0, control.start())
+        told = f"the character U+{ord(control[0]):04X} cannot stand in YAML"
+        return Finding(code="NX-Y06", file=file, line=line, column=column, message=told, hint="remove it; editors do not show it")
     match = _POSITION.search(message)
     if "recursion limit" in message and match is not None:
         return replace(_too_deep(file), line=int(match[1]), column=int(match[2]))
     line, column = (int(match[1]), int(match[2])) if match else (0, 0)
     tab = _TAB.search(text)
-    hint = "YAML is indented with spaces, not tabs" if tab else ""
+    mending = next((advice for part, advice in _MENDING if part in message), "")
+    hint = "YAML is indented with spaces, not tabs" if tab else mending
     if not line and tab:
         line, column = text.count("\n", 0, tab.end() - 1) + 1, 1
     elif not line:
@@ -352,6 +379,41 @@ def _duplicate_key(text: str) -> tuple[int, int, str] | None:
                     found.append((key.start_mark.line + 1, key.start_mark.column + 1, str(key.value)))
                 names.add(name)
     return min(found, default=None)
+
+
+def _second_document(text: str) -> tuple[int, int]:
+    """Line and column at which the second document begins."""
+    import yaml
+
+    starts = (event.start_mark for event in yaml.parse(text, Loader=_loader()) if isinstance(event, yaml.DocumentStartEvent))
+    try:
+        mark = next(islice(starts, 1, None), None)
+    except yaml.YAMLError:
+        mark = None
+    return (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
+
+
+def _collection_key(text: str) -> tuple[int, int]:
+    """Line and column of the first key that is a list or a mapping."""
+    import yaml
+
+    try:
+        stack = _compose(text)
+    except yaml.YAMLError:
+        return (1, 1)
+    found: list[tuple[int, int]] = []
+    visited: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if id(node) in visited or not isinstance(node, yaml.CollectionNode):
+            continue
+        visited.add(id(node))
+        for part in node.value:
+            key, *parts = part if isinstance(part, tuple) else (part,)
+            if parts and isinstance(key, yaml.CollectionNode):
+                found.append((key.start_mark.line + 1, key.start_mark.column + 1))
+            stack += [key, *parts]
+    return min(found, default=(1, 1))
 
 
 def _too_deep(file: str) -> Finding:

@@ -24,11 +24,11 @@ def refused(text: str) -> Finding:
         ("a:\n\tb: 1\n", "NX-Y06", 2, 1),
         ("a: [1,\n", "NX-Y06", 2, 1),
         ("a: *nobody\n", "NX-Y06", 1, 4),
-        ("? [1]\n: 2\n", "NX-Y06", 1, 1),
-        ("a: 1\n---\nb: 2\n", "NX-Y03", 0, 0),
+        ("b: 1\n? [1]\n: 2\n", "NX-Y06", 2, 3),
+        ("a: 1\n---\nb: 2\n", "NX-Y03", 2, 1),
         ("a: " + "[" * 300 + "]" * 300, "NX-Y05", 1, 131),
         ("a: " + "[" * 70 + "]" * 70, "NX-Y05", 0, 0),
-        ("a: \x07\n", "NX-Y06", 1, 1),
+        ("# é\na: \x07\n", "NX-Y06", 2, 4),
     ],
 )
 def test_a_bad_text_is_one_finding_with_its_place(text: str, code: str, line: int, column: int) -> None:
@@ -40,6 +40,25 @@ def test_a_bad_text_is_one_finding_with_its_place(text: str, code: str, line: in
 def test_a_tab_is_explained() -> None:
     """A tab at the beginning of a line gets the hint that YAML is indented with spaces."""
     assert "spaces" in refused("a:\n\tb: 1\n").hint
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("owners: [@octocat]\n", "`@`"),
+        ("a: b: c\n", "`: `"),
+        ("a:\n  - x\n y: z\n", "indentation"),
+        ("a: 'it's'\n", "quotes"),
+        ("a: [x\nb: y\n", "bracket"),
+        ('a: "x\n', "close the quote"),
+        ("a: - b\n", "line of its own"),
+        ("a: *x\n", "`*`"),
+        ("a: \x07\n", "remove it"),
+    ],
+)
+def test_what_people_mistype_has_a_hint(text: str, word: str) -> None:
+    """The parser's words are followed by what to do about them."""
+    assert word in refused(text).hint
 
 
 def test_few_aliases_that_multiply_are_refused_before_anything_is_built() -> None:

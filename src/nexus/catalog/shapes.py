@@ -113,6 +113,7 @@ class Table:
 
 
 Shape = Text | Number | Flag | Anything | Items | Either | Table
+_WORDS = {"yes": "true", "on": "true", "y": "true", "true": "true", "no": "false", "off": "false", "n": "false", "false": "false"}
 _TYPES: dict[type, type | tuple[type, ...]] = {Text: str, Number: (int, float), Flag: bool, Items: list, Table: dict}
 
 
@@ -222,12 +223,25 @@ def _check_table(value: dict[Any, Any], shape: Table, file: str, at: Path) -> It
         elif one is not None:
             yield from _check(item, one.shape, file, (*at, key))
         elif not shape.open:
-            close = rulebook.suggestion(str(key), fields)
-            hint = f"did you mean `{close}`?" if close else f"known here: {', '.join(f'`{name}`' for name in fields)}"
-            yield Problem(file, f"the field {shown(key)} is not known{_inside(at)}", (*at, key), hint, code=UNKNOWN)
+            text = key if isinstance(key, str) else {None: "null", True: "true", False: "false"}.get(key, str(key))
+            yield Problem(
+                file, f"the field {shown(text)} is not known{_inside(at)}", (*at, key), _unknown_hint(text, fields), code=UNKNOWN
+            )
     for name, one in fields.items():
         if one.required and name not in value:
             yield Problem(file, f"the field `{name}` is missing{_inside(at)}", at, f"add `{name}:` — {one.doc}", code=MISSING)
+
+
+def _unknown_hint(key: str, fields: Mapping[str, Field]) -> str:
+    if key == "<<":
+        return "merge keys are not read; write the fields out"
+    if key.startswith("!"):
+        return "tags mean nothing here; remove it"
+    below = next((name for name, one in fields.items() if isinstance(one.shape, Table) and key in one.shape.fields), "")
+    if below:
+        return f"it belongs below `{below}:`, indented"
+    close = rulebook.suggestion(key, fields)
+    return f"did you mean `{close}`?" if close else f"known here: {', '.join(f'`{name}`' for name in fields)}"
 
 
 def _check_text(value: str, shape: Text, file: str, at: Path) -> Iterator[Problem]:
@@ -272,8 +286,14 @@ def _described(value: Any) -> str:
 
 
 def _quote_hint(value: Any, shape: Shape) -> str:
-    if isinstance(shape, Text) and isinstance(value, (int, float, bool)):
-        return f'write it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+    if isinstance(shape, Text) and isinstance(value, bool):
+        return f'write it in quotes: "{str(value).lower()}"'
+    if isinstance(shape, Text) and isinstance(value, (int, float)):
+        return "write it in quotes, so that YAML reads a text"
+    if isinstance(shape, Flag) and isinstance(value, str) and value.lower() in _WORDS:
+        return f"write `{_WORDS[value.lower()]}`; that is a text in YAML 1.2"
+    if isinstance(shape, Number) and isinstance(value, str) and value.strip().isdecimal():
+        return "write the number without quotes"
     if isinstance(shape, Items) and isinstance(value, str):
         return f"write it as a list: `[{value[:40]}]`"
     return ""

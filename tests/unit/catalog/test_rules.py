@@ -189,6 +189,23 @@ def test_test_data_may_be_a_folder(path: str) -> None:
     assert report(edited(MODEL, "data: [tests/clubs.txt]", f"data: [{path}]")).findings == ()
 
 
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({NEXUS: "name: graphs\nowners: [octocat]\n"}, "below `package:`"),
+        ({MODEL: "model: {id: example-org/clubs, vllm: {enabled: yes}}\n"}, "write `true`"),
+        ({MODEL: "model: {<<: {id: example-org/clubs}}\n"}, "merge keys"),
+        ({NEXUS: "package: {name: graphs, owners: [1000]}\n"}, "in quotes"),
+        (edited(MODEL, "cores: 1", 'cores: "1"'), "without quotes"),
+        ({NEXUS: "package: {name: graphs, owners: octocat}\n"}, "`[octocat]`"),
+        ({NEXUS: "package: {name: graphs, owner: [octocat]}\n"}, "did you mean `owners`?"),
+    ],
+)
+def test_what_people_mistype_has_a_hint_of_its_own(change: dict[str, Any], hint: str) -> None:
+    """A field one level too high, YAML 1.1, numbers for texts and texts for lists: the hint says what to write."""
+    assert any(hint in one.hint for one in report(change).findings)
+
+
 def test_all_findings_come_at_once() -> None:
     """Five mistakes in three files are five findings of one run."""
     found = report(

@@ -34,7 +34,7 @@ def nexus(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
         "XDG_CACHE_HOME": str(cwd / ".home"),
         **environment,
     }
-    return subprocess.run([str(NEXUS), *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False, env=given)
+    return subprocess.run([str(NEXUS), *arguments], cwd=cwd, capture_output=True, text=True, timeout=180, check=False, env=given)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ NEXUS = [sys.executable, "-c", "import sys; from nexus.cli.main import main; sys
 def nexus(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """One call of the command; its input is empty and no terminal."""
     return subprocess.run(
-        [*NEXUS, *arguments], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=60
+        [*NEXUS, *arguments], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=180
     )
 
 
@@ -409,7 +409,7 @@ def test_a_guided_start_asks_until_it_is_right(registry: Path) -> None:
 def _talk(terminal: int, answers: list[str]) -> str:
     """Gives an answer at each prompt, and returns all that was printed."""
     seen, asked = "", 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         ready, _, _ = select.select([terminal], [], [], 1)
         if not ready:

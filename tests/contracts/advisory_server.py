@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,3 +47,11 @@ def serving(answer: Callable[[str, Any], Answer], kind: str = "application/octet
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """An address at which nobody answers: its port is taken, so that nobody else gets it, and not listened on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"

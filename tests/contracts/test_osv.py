@@ -10,7 +10,7 @@ import pytest
 
 from nexus.adapters import advisories, osv
 from nexus.kernel.errors import Unavailable
-from tests.contracts.advisory_server import Answer, serving
+from tests.contracts.advisory_server import Answer, nobody, serving
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -65,9 +65,7 @@ def test_endless_pages_end() -> None:
 
 def test_nobody_at_the_address_is_a_clear_error() -> None:
     """A closed port is an error with a hint, not an empty snapshot."""
-    with serving(lambda path, body: (200, b"{}")) as address:
-        pass
-    with pytest.raises(Unavailable, match="does not answer"):
+    with nobody() as address, pytest.raises(Unavailable, match="does not answer"):
         osv.fetch(["idna"], address)
 
 

@@ -18,7 +18,7 @@ from nexus.adapters.packageindex import PackageIndex
 from nexus.kernel.errors import InvalidInput, MetadataUnavailable
 from nexus.variants import packagefacts
 from nexus.variants.ports import Target
-from tests.contracts.advisory_server import Answer, serving
+from tests.contracts.advisory_server import Answer, nobody, serving
 
 TARGETS = (Target(python="3.12", platform="x86_64-manylinux_2_28"),)
 METADATA = (
@@ -124,11 +124,8 @@ def test_a_file_that_is_gone_could_not_be_checked() -> None:
 
 def test_no_index_is_an_error_without_credentials_in_it() -> None:
     """Nobody answers: MetadataUnavailable, and no password in its text."""
-    with serving(Index()) as address:
-        pass
-    secret = address.replace("http://", "http://user:hunter2@")
-    with pytest.raises(MetadataUnavailable) as caught:
-        collector(secret).collect("small")
+    with nobody() as address, pytest.raises(MetadataUnavailable) as caught:
+        collector(address.replace("http://", "http://user:hunter2@")).collect("small")
     assert "hunter2" not in caught.value.text()
 
 
@@ -138,7 +135,8 @@ def test_a_wheel_on_disk_is_checked_and_its_releases_come_from_the_index(tmp_pat
     path.write_bytes(FILES[path.name])
     with serving(Index()) as address:
         assert codes(collector(address).collect("small", str(path))) == []
-    assert "NX-R09" in codes(collector(address).collect("small", str(path)))
+    with nobody() as address:
+        assert "NX-R09" in codes(collector(address).collect("small", str(path)))
 
 
 @pytest.mark.parametrize(

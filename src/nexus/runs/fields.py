@@ -25,6 +25,7 @@ SHAPE, UNKNOWN_FIELD, WRONG_TYPE, MISSING, BAD_NAME, BAD_VALUE = "NX-T01", "NX-T
 BAD_COMMAND, BAD_VARIABLE, BAD_ANNOTATION, REPEATED, NOT_LOCAL = "NX-T07", "NX-T08", "NX-T09", "NX-T10", "NX-T11"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _LARGEST = 2**63 - 1
 _INT32 = 2**31 - 1
@@ -95,7 +96,9 @@ def _plain(value: Any) -> str:
 
 def _wrong_type(value: Any, wanted: str, at: Path, into: Findings) -> None:
     hint = ""
-    if wanted == "text" and isinstance(value, int | float):
+    if wanted == "text" and isinstance(value, float):
+        hint = "put it in quotes, as it is written"  # `1.10` was read as 1.1
+    elif wanted == "text" and isinstance(value, int):
         hint = f'put it in quotes: `"{_plain(value)}"`'
     elif wanted == "true or false" and str(value).lower() in {"yes", "no", "on", "off"}:
         hint = "YAML 1.2 knows `true` and `false` only"
@@ -215,17 +218,36 @@ def choice(*allowed: str) -> Rule:
 
 
 def label(value: Any, at: Path, into: Findings) -> None:
-    """An RFC 1123 label of at most 63 characters, not all digits (settings readers take those for numbers)."""
+    """An RFC 1123 label of at most 63 characters that does not read as a number."""
+    _check_name(value, at, into, _LABEL, "a-z, 0-9 and `-`")
+
+
+def name(value: Any, at: Path, into: Findings) -> None:
+    """An RFC 1123 subdomain of at most 63 characters (it becomes the value of a label) that does not read as a number."""
+    _check_name(value, at, into, _NAME, "a-z, 0-9, `-` and `.`")
+
+
+def _check_name(value: Any, at: Path, into: Findings, form: re.Pattern[str], characters: str) -> None:
     if not isinstance(value, str):
         _wrong_type(value, "text", at, into)
         return
-    if _LABEL.fullmatch(value) and not value.isdigit():
+    number = _is_number(value)
+    if form.fullmatch(value) and not number:
         return
     better = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:63].rstrip("-")
-    usable = better and not better.isdigit() and better != value
-    why = "consists of digits only" if value.isdigit() else "is not a name"
-    rule = "names have 1 to 63 characters: a-z, 0-9 and `-`, with a letter or digit at both ends, and not digits only"
+    usable = better and not _is_number(better) and better != value
+    why = "reads as a number" if number else "is not a name"
+    rule = f"names have 1 to 63 characters: {characters}, with a letter or digit at both ends, and are no number"
     into.add(BAD_NAME, at, f"`{path_text(at)}`: {shown(value)} {why}", f"{rule}; for example `{better}`" if usable else rule)
+
+
+def _is_number(value: str) -> bool:
+    """Whether a reader of settings would take the text for a number, as the algorithms' own readers do."""
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def command_line(value: Any, at: Path, into: Findings) -> None:
@@ -324,7 +346,7 @@ SECTIONS: dict[str, Rule] = {
         }
     ),
     "workgroupRef": record(
-        {"name": label, "group": choice(GROUP, f"{GROUP}/v1"), "kind": choice(RESOURCE_KIND)}, required=("name", "group", "kind")
+        {"name": name, "group": choice(GROUP, f"{GROUP}/v1"), "kind": choice(RESOURCE_KIND)}, required=("name", "group", "kind")
     ),
     "command": command_line,
     "args": listing(loose_text),

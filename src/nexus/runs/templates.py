@@ -37,7 +37,7 @@ _SERVER_METADATA = (
 )  # fmt: skip
 _METADATA = fields.record(
     {
-        "name": fields.label,
+        "name": fields.name,
         "namespace": fields.label,
         "labels": fields.mapping(fields.loose_text),
         "annotations": fields.mapping(fields.loose_text),
@@ -314,6 +314,13 @@ def _cross_check(spec: dict[str, Any], at: Path, into: Findings) -> None:
     for key in ("mappedEnvironmentVariables", "configurationFileMounts", "secretFileMounts", "storageMounts"):
         if runtime.get(key):
             _not_local(f"`{path_text((*at_runtime, key))}`", (*at_runtime, key), into)
+    errors = _mapping(spec.get("errorHandlingBehaviour"))
+    transient, fatal = (errors.get(key) for key in ("transientExitCodes", "fatalExitCodes"))
+    both = [code for code in transient if code in fatal] if isinstance(transient, list) and isinstance(fatal, list) else []
+    if both:
+        place = (*at, "errorHandlingBehaviour", "transientExitCodes")
+        codes = "`, `".join(map(str, both))
+        into.add(fields.BAD_VALUE, place, f"`{codes}` is fatal too, which counts", "keep it in one of the two lists", "warning")
     payload = _mapping(spec.get("payloadConfiguration"))
     modes = {payload.get("payloadSerialization"), payload.get("payloadSerializationMode")} - {None}
     if len(modes) > 1 and all(isinstance(mode, str) for mode in modes):

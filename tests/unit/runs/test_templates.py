@@ -211,7 +211,7 @@ def test_one_broken_document_does_not_hide_the_good_one() -> None:
         (
             {"workgroupRef": {"name": "7", "group": "science.sneaksanddata.com", "kind": "NexusAlgorithmWorkgroup"}},
             "NX-T05",
-            "`spec.workgroupRef.name`: `7` consists of digits only",
+            "`spec.workgroupRef.name`: `7` reads as a number",
         ),
         (
             {"datadogIntegrationSettings": {"mountDatadogSocket": "no"}},
@@ -351,7 +351,7 @@ def test_a_name_twice_in_a_file_is_refused_whatever_its_namespace() -> None:
         ),
         ("a: b: c\n", "not valid YAML"),
         ("a: 1\na: 2\n", "the key `a` is given twice"),
-        ("? [a]\n: 1\n", "not valid YAML"),
+        ("? [a]\n: 1\n", "a key is a list or a mapping"),
         ("[" * 80 + "]" * 80, "the document is nested deeper than 64 levels"),
         ('{"a":' * 80 + "1" + "}" * 80, "the document is nested deeper than 64 levels"),
         (" " * 1048577, "the file has 1048577 characters; at most 1048576 are read"),
@@ -460,3 +460,40 @@ def test_warnings_never_hide_an_error() -> None:
     manifests, findings = read_manifests(broken, "a.yaml")
     assert [manifest.name for manifest in manifests] == ["demo"]
     assert findings[-1].message == "51 more findings are not shown"
+
+
+@pytest.mark.parametrize("name", ["hello.world.v1", "a", "a" * 63, "0.a", "2-stage"])
+def test_names_that_clusters_take_are_taken(name: str) -> None:
+    """Names with dots are those of existing manifests; they fit into a label's value."""
+    manifests, findings = read_manifests(document(name), "a.yaml")
+    assert ([manifest.name for manifest in manifests], findings) == ([name], [])
+
+
+@pytest.mark.parametrize("name", ["1.5", "1e5", "inf", "nan", "42", "a..b", ".a", "a.", "a.-b", "a" * 64, "a_b", "A", "..", "a/b"])
+def test_names_nothing_could_carry_are_refused(name: str) -> None:
+    """A name is no number to a reader of settings, and nothing a label, a path or a cluster would refuse."""
+    manifests, findings = read_manifests(document(name), "a.yaml")
+    assert (manifests, [finding.code for finding in findings]) == ([], ["NX-T05"])
+
+
+def test_a_version_that_yaml_took_for_a_number_is_not_quoted_back() -> None:
+    """`1.10` is read as 1.1: the hint must not offer what was never written."""
+    (finding,) = read_manifests(document("a").replace("versionTag: v", "versionTag: 1.10"), "a.yaml")[1]
+    assert finding.hint == "put it in quotes, as it is written"
+
+
+def test_an_exit_code_in_both_lists_is_a_warning() -> None:
+    """Fatal wins, as on a cluster; whoever wrote both should know."""
+    manifests, (finding,) = read_manifests(
+        document("a") + "  errorHandlingBehaviour: {transientExitCodes: [75, 137], fatalExitCodes: [137]}\n", "a.yaml"
+    )
+    assert len(manifests) == 1
+    assert (finding.severity, finding.message) == ("warning", "`137` is fatal too, which counts")
+
+
+def document(name: str) -> str:
+    """A template called *name*."""
+    return (
+        f'{HEAD}kind: NexusAlgorithmTemplate\nmetadata: {{name: "{name}"}}\n'
+        "spec:\n  container: {image: a, registry: b, versionTag: v}\n  command: x\n"
+    )

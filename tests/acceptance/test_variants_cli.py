@@ -13,7 +13,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,8 @@ from nexus.kernel.errors import NexusError
 
 NEXUS = Path(sys.executable).with_name("nexus")
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_S = 180
+PATIENCE_S = 600
+_OUTAGE = ("NX406", "NX-V40")
 FILES = [f"requirements-{name}.txt" for name in ("candidate", "ecosystem", "product")]
 
 
@@ -32,6 +36,21 @@ def nexus(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
         [str(NEXUS), "variants", *arguments], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
         env={**os.environ, **environment},
     )  # fmt: skip
+
+
+def asked(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same, repeated when the index, which is not ours, leaves it without an answer."""
+    return insisting(lambda: nexus(*arguments, cwd=cwd, UV_HTTP_RETRIES="6"))
+
+
+def insisting(call: Callable[[], subprocess.CompletedProcess[str]]) -> subprocess.CompletedProcess[str]:
+    """The first answer that tells of no outage of the index; the fourth, whatever it tells."""
+    for pause_s in (1, 5, 20):
+        answer = call()
+        if not any(code in answer.stdout + answer.stderr for code in _OUTAGE):
+            return answer
+        time.sleep(pause_s)
+    return call()
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -171,9 +190,9 @@ def test_without_an_index_nothing_passes_and_nothing_is_written(registry: Path, 
 @pytest.mark.usefixtures("index")
 def test_the_example_is_fresh_installable_and_well_placed(registry: Path) -> None:
     """The committed pins of the example pass every check, and resolving again changes nothing."""
-    checked = nexus("check", cwd=registry)
+    checked = asked("check", cwd=registry)
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout + checked.stderr
-    again = nexus("resolve", cwd=registry)
+    again = asked("resolve", cwd=registry)
     assert again.returncode == 0
     assert "nothing changes" in again.stderr
 
@@ -184,7 +203,7 @@ def test_resolving_from_nothing_writes_the_same_pins(registry: Path) -> None:
     before = pinned(registry)
     for name in FILES:
         (registry / name).unlink()
-    assert nexus("resolve", cwd=registry).returncode == 0
+    assert asked("resolve", cwd=registry).returncode == 0
     assert pinned(registry) == before
     for text in before.values():
         assert "://" not in text
@@ -196,8 +215,8 @@ def test_misplaced_packages_and_engines_are_found_by_real_metadata(registry: Pat
     """The engine's extra in ecosystem, a package without it in product, an engine behind: each with its line."""
     edit(registry, '    "jinja2>=3.1",', '    "jinja2[i18n]>=3.1",')
     edit(registry, '    "babel",\n    "jinja2[i18n]>=3.1",', '    "babel==2.17.0",\n    "jinja2>=3.1",\n    "idna",')
-    assert nexus("resolve", cwd=registry).returncode == 0
-    rows = json.loads(nexus("check", "-o", "json", cwd=registry).stdout)
+    assert asked("resolve", cwd=registry).returncode == 0
+    rows = json.loads(asked("check", "-o", "json", cwd=registry).stdout)
     lines = (registry / "pyproject.toml").read_text().splitlines()
     found = {row["code"]: lines[row["line"] - 1].strip() for row in rows}
     assert found == {
@@ -212,9 +231,9 @@ def test_a_planted_conflict_is_explained_with_a_solution_that_works(registry: Pa
     edit(registry, '"markdown-it-py>=3"', '"markdown-it-py>=1,<2"')
     git(registry, "commit", "-qam", "Hold markdown-it-py back")
     before = pinned(registry)
-    assert nexus("resolve", cwd=registry).returncode == 1
+    assert asked("resolve", cwd=registry).returncode == 1
     assert pinned(registry) == before
-    told = nexus("explain", "ecosystem", "--svg", "conflict.svg", "-o", "json", cwd=registry)
+    told = asked("explain", "ecosystem", "--svg", "conflict.svg", "-o", "json", cwd=registry)
     assert told.returncode == 1
     (conflict,) = json.loads(told.stdout)
     assert conflict["contested"] == "markdown-it-py"
@@ -229,8 +248,8 @@ def test_a_planted_conflict_is_explained_with_a_solution_that_works(registry: Pa
     assert "markdown-it-py" in " ".join(node.text or "" for node in ET.parse(registry / "conflict.svg").iter())
     best = conflict["solutions"][0]["edits"][0]
     edit(registry, f'"{best["before"]}"', f'"{best["after"]}"')
-    assert nexus("resolve", cwd=registry).returncode == 0
-    assert nexus("explain", "ecosystem", cwd=registry).returncode == 0
+    assert asked("resolve", cwd=registry).returncode == 0
+    assert asked("explain", "ecosystem", cwd=registry).returncode == 0
 
 
 @pytest.mark.usefixtures("index")
@@ -239,7 +258,7 @@ def test_upgrading_one_package_leaves_the_others(registry: Path) -> None:
     ecosystem = registry / "requirements-ecosystem.txt"
     for name, old in (("idna", "3.7"), ("packaging", "24.0")):
         ecosystem.write_text(re.sub(rf"(?m)^{name}==\S+ \\\n(    --hash=\S+( \\)?\n)+", f"{name}=={old}\n", ecosystem.read_text()))
-    assert nexus("resolve", "ecosystem", "--upgrade", "idna", cwd=registry).returncode == 0
+    assert asked("resolve", "ecosystem", "--upgrade", "idna", cwd=registry).returncode == 0
     text = ecosystem.read_text()
     assert "packaging==24.0" in text
     assert "idna==3.7 " not in text
@@ -257,12 +276,17 @@ def test_the_how_to_works_as_printed(tmp_path: Path) -> None:
         wanted = expected.get(command, [])
         code = wanted.pop(0) if wanted else 0
         script.append(f'{command}; code=$?; test $code = {code} || {{ echo "$code: {command.replace("`", "")}"; exit 1; }}')
-    shutil.copytree(ROOT / "examples/registry", tmp_path / "examples/registry")
-    (tmp_path / "run.sh").write_text("\n".join(script) + "\n")
-    answer = subprocess.run(
-        ["bash", "run.sh"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        env={**os.environ, "PATH": f"{NEXUS.parent}:{os.environ['PATH']}"},
-    )  # fmt: skip
+
+    def follow() -> subprocess.CompletedProcess[str]:
+        place = Path(tempfile.mkdtemp(dir=tmp_path))
+        shutil.copytree(ROOT / "examples/registry", place / "examples/registry")
+        (place / "run.sh").write_text("\n".join(script) + "\n")
+        return subprocess.run(
+            ["bash", "run.sh"], cwd=place, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+            env={**os.environ, "PATH": f"{NEXUS.parent}:{os.environ['PATH']}", "UV_HTTP_RETRIES": "6"},
+        )  # fmt: skip
+
+    answer = insisting(follow)
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-3000:]
     assert "`rich>=13.9` became `rich>=13.9,<14`" in answer.stdout
     assert "refused  move `rich`" in answer.stdout

@@ -17,9 +17,10 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -30,6 +31,7 @@ from nexus.variants import classes, pins
 from nexus.variants.classes import PackageClass
 from nexus.variants.ports import Problem, Resolution, Target, Unsatisfiable
 
+T = TypeVar("T")
 LINUX = Target(python="3.12", platform="x86_64-manylinux_2_28")
 
 
@@ -415,10 +417,20 @@ def real() -> PackageIndex:
     return PackageIndex(time_limit_s=60)
 
 
+def insisting(call: Callable[[], T]) -> T:
+    """What the index gives; it is not ours, and may be asked again when it leaves a question without an answer."""
+    for pause_s in (1, 5, 20):
+        try:
+            return call()
+        except MetadataUnavailable:
+            time.sleep(pause_s)
+    return call()
+
+
 def test_the_real_vllm_is_the_engine(real: PackageIndex) -> None:
     """Once, on real metadata: vllm pins torch, and no wheel of either is fetched for it."""
-    release = [one for one in real.releases("vllm") if not one.yanked][-1]
-    found = real.metadata("vllm", release.version)
+    release = insisting(lambda: [one for one in real.releases("vllm") if not one.yanked][-1])
+    found = insisting(lambda: real.metadata("vllm", release.version))
     assert classes.classify(found, "torch", (LINUX,)).kind is PackageClass.DEPENDENT
     assert found.requires_python
 
@@ -427,7 +439,7 @@ def test_the_classes_of_real_packages(real: PackageIndex) -> None:
     """jinja2 brings babel with its extra `i18n`, markupsafe always, idna never."""
     kinds = {}
     for engine in ("babel", "markupsafe", "idna"):
-        standing = classes.classify(real.metadata("jinja2", "3.1.6"), engine, (LINUX,))
+        standing = classes.classify(insisting(lambda: real.metadata("jinja2", "3.1.6")), engine, (LINUX,))
         kinds[engine] = (standing.kind, standing.extras)
     assert kinds == {
         "babel": (PackageClass.AGNOSTIC, ("i18n",)),

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from nexus.kernel.clock import rfc3339
+from nexus.runs.diagnosis import is_reported
 from nexus.runs.ports import Change
 
 _RUNS = logging.getLogger("nexus.runs")
@@ -58,7 +59,8 @@ def tell_stage(change: Change) -> None:
         fields["stage"] = run.stage.value
         fields["since_received_s"] = round((run.last_modified - run.received_at).total_seconds(), 3)
         if run.failure_cause:
-            fields["cause"] = run.failure_cause[:200]
+            # an exception's text quotes the data it failed on, and logs hold no payload
+            fields["cause"] = "reported by the algorithm" if is_reported(run) else run.failure_cause[:200]
     else:
         fields["waited_s"] = round((run.last_modified - run.received_at).total_seconds(), 3)
     _RUNS.log(

@@ -16,6 +16,10 @@ from nexus.runs.configuration import Configuration
 from nexus.runs.model import Exit, ExitKind, Run, Stage
 
 TRANSIENT_CAP = 100  # "without counting" still ends somewhere
+# how the cause of a run begins that FAILED by our judgement; every other cause of a FAILED run is the algorithm's own text
+_JUDGED = (
+    "Algorithm ended without reporting.", "Algorithm encountered a fatal error: ", "Algorithm failed: ", "Retries exhausted: ",
+)  # fmt: skip
 _KILLED = 128 + int(signals.SIGKILL)
 
 
@@ -94,6 +98,11 @@ def _after_failure(run: Run, exit_: Exit, configuration: Configuration, now: dat
         exhausted = f"Retries exhausted: {attempts} attempts failed, the last one: {what}."
         return End(stage=Stage.FAILED, cause=exhausted if configuration.maximum_retries else first, details=exit_.detail)
     return Retry(counted=True, not_before=now + back_off.pause(run.counted_failures + 1))
+
+
+def is_reported(run: Run) -> bool:
+    """Whether the run's cause is what its algorithm said, and so may hold anything, parts of its payload included."""
+    return run.stage is Stage.FAILED and not (run.failure_cause or "").startswith(_JUDGED)
 
 
 def _deadline(configuration: Configuration, details: str) -> End:

@@ -9,7 +9,7 @@ import pytest
 
 from nexus.runs import lifecycle
 from nexus.runs.configuration import Configuration, merge
-from nexus.runs.diagnosis import TRANSIENT_CAP, BackOff, End, Retry, judge, overdue
+from nexus.runs.diagnosis import TRANSIENT_CAP, BackOff, End, Retry, is_reported, judge, overdue
 from nexus.runs.model import Exit, ExitKind, Run, Stage
 from nexus.runs.ports import StoredManifest
 from nexus.runs.templates import Template
@@ -145,3 +145,16 @@ def test_the_deadline_covers_all_attempts() -> None:
     late = overdue(settings, 12.0)
     assert late is not None
     assert "12.0 s" in late.cause
+
+
+@pytest.mark.parametrize("code", [0, 1, 134, 137])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_cause_is_known_to_be_ours_or_the_algorithms(code: int, retries: int) -> None:
+    """A judged end is told from a reported one by its cause: what the algorithm said may quote its payload."""
+    begun = running(counted_failures=retries, transient_failures=TRANSIENT_CAP)
+    end = judge(begun, exited(code), configuration(maximumRetries=retries), LATER, PAUSES, used_s=5.0)
+    assert isinstance(end, End)
+    assert end.stage is Stage.FAILED
+    assert not is_reported(lifecycle.ended(begun, end.stage, end.cause, end.details, LATER))
+    assert is_reported(lifecycle.ended(begun, Stage.FAILED, "ValueError: card 4711", "", LATER))
+    assert not is_reported(lifecycle.cancelled(begun, "ada", "", LATER))

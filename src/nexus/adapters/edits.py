@@ -1,26 +1,32 @@
 """Carries out a plan that changes a registry, all or nothing.
 
 New contents are staged and synced first; then files and folders change places by renames, each of which is noted beforehand
-in a journal. An error undoes what was done; after a crash the next edit of the same registry does (:func:`recover`). One edit
-at a time: the ``packages`` folder is locked.
+in a journal. An error undoes what was done; after a crash the next edit of the same registry does (:func:`recover`), and every
+command says so (:func:`state`). One edit at a time: the registry's folder is locked.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nexus.catalog.editing import Plan, Step
+from nexus.adapters import durable
+from nexus.catalog import files
 from nexus.kernel.errors import RegistryEditRefused
 
-STAGE = ".nexus-edit"
+if TYPE_CHECKING:
+    from nexus.catalog.editing import Plan, Step
+
+STAGE = files.EDIT
 _JOURNAL = "journal.json"
+_DISK = "nothing was changed; check permissions and the disk"
 
 
 def apply(root: Path, plan: Plan) -> None:
@@ -29,78 +35,72 @@ def apply(root: Path, plan: Plan) -> None:
         recover(root)
         _refuse_changed(root, plan)
         stage = root / STAGE
-        (stage / "new").mkdir(parents=True)
-        (stage / "old").mkdir()
         try:
-            for number, step in enumerate(plan.steps):
-                if step.kind == "write":
-                    _write_synced(stage / "new" / str(number), step.after)
-            _write_synced(stage / _JOURNAL, json.dumps([_entry(root, step) for step in plan.steps]).encode())
-            _sync_folder(stage)
+            _stage(root, stage, plan)
             for number, step in enumerate(plan.steps):
                 _do(root, stage, number, step)
+            (stage / _JOURNAL).unlink()  # from here on the edit is done
+        except OSError as error:
+            recover(root)
+            raise RegistryEditRefused(f"`{error.filename or root}` cannot be written: {error.strerror}", hint=_DISK) from error
         except BaseException:
             recover(root)
             raise
-        (stage / _JOURNAL).unlink()  # from here on the edit is done
-        _sync_folder(root)
-        shutil.rmtree(stage, ignore_errors=True)
+        with suppress(OSError):  # the edit is done, and what is left is swept up by the next
+            durable.sync_folder(stage)
+            shutil.rmtree(stage)
 
 
-def interrupted(root: Path) -> bool:
-    """Whether an edit of this registry ended half-way; the next edit undoes it."""
-    return (root / STAGE / _JOURNAL).exists()
+def state(root: Path) -> str:
+    """What there is to say of an edit that has not ended: it goes on, or was interrupted and what undoes it; empty without one."""
+    if not (root / STAGE / _JOURNAL).exists():
+        return ""
+    try:
+        with _locked(root):
+            held = (root / STAGE / _JOURNAL).exists()
+    except RegistryEditRefused:
+        return "another command is editing this registry: what follows may be half of the edit"
+    if not held:
+        return ""
+    undo = "the next `nexus new`, `rename`, `remove` or `variants resolve` undoes it first"
+    return f"an edit of this registry was interrupted, and what follows may be half of it; {undo}"
 
 
 def recover(root: Path) -> None:
-    """Undoes an edit that was interrupted; does nothing when there is none. Safe to interrupt and repeat."""
+    """Undoes an edit that was interrupted; does nothing when there is none. Safe to interrupt and repeat.
+
+    Raises RegistryEditRefused, with nothing undone, when a file was changed by hand since, or something cannot be written.
+    """
     stage = root / STAGE
-    with suppress(FileNotFoundError):
-        entries: list[dict[str, Any]] = json.loads((stage / _JOURNAL).read_bytes())
-        for number, entry in reversed(list(enumerate(entries))):
-            _undo(root, stage, number, entry)
-        (stage / _JOURNAL).unlink()
-        _sync_folder(root)
+    try:
+        if (stage / _JOURNAL).exists():
+            entries: list[dict[str, Any]] = json.loads((stage / _JOURNAL).read_bytes())
+            for number, entry in enumerate(entries):
+                _refuse_touched(root, stage, number, entry)
+            for number, entry in reversed(list(enumerate(entries))):
+                _undo(root, stage, number, entry)
+            (stage / _JOURNAL).unlink()
+            durable.sync_folder(stage)
+    except OSError as error:
+        raise RegistryEditRefused(
+            f"an interrupted edit cannot be undone: `{error.filename or stage}`: {error.strerror}",
+            hint="check permissions and the disk, then run the command again: nothing is lost",
+        ) from error
     shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_file(path: Path, text: str) -> None:
     """Writes one file whole: a reader sees the old text or the new one. Raises RegistryEditRefused."""
-    write_files({path: text})
-
-
-def write_files(texts: Mapping[Path, str | None]) -> None:
-    """Writes every text (None removes the file): all are on disk before the first takes its name, so a full disk changes nothing.
-
-    Raises RegistryEditRefused. For files that are made again by the same command; what a person wrote is changed by :func:`apply`.
-    """
-    staged = {path: path.with_name(f".{path.name}.nexus-{os.getpid()}") for path, text in texts.items() if text is not None}
     try:
-        for path, temporary in staged.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_synced(temporary, (texts[path] or "").encode())
-            if path.exists():
-                temporary.chmod(path.stat().st_mode & 0o777)
-        for path, temporary in staged.items():
-            temporary.replace(path)
-        for path in texts.keys() - staged.keys():
-            path.unlink(missing_ok=True)
-        for folder in {path.parent for path in texts}:
-            _sync_folder(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.write(path, text.encode())
     except OSError as error:
-        named = error.filename or next(iter(texts))
-        raise RegistryEditRefused(
-            f"`{named}` cannot be written: {error.strerror}", hint="check its permissions and the disk"
-        ) from error
-    finally:
-        for temporary in staged.values():
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        raise RegistryEditRefused(f"`{error.filename or path}` cannot be written: {error.strerror}", hint=_DISK) from error
 
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    descriptor = os.open(root / "packages", os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,12 +113,25 @@ def _locked(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _stage(root: Path, stage: Path, plan: Plan) -> None:
+    """Everything the steps need, on disk; the journal appears last and whole, and only then does the first step begin."""
+    (stage / "new").mkdir(parents=True)
+    (stage / "old").mkdir()
+    for number, step in enumerate(plan.steps):
+        if step.kind == "write":
+            _write_synced(stage / "new" / str(number), step.after)
+    durable.sync_folder(stage / "new")
+    durable.sync_folder(stage)
+    durable.sync_folder(root)
+    durable.write(stage / _JOURNAL, json.dumps([_entry(root, step) for step in plan.steps]).encode())
+
+
 def _refuse_changed(root: Path, plan: Plan) -> None:
     """Looks again at every file the plan was made from: it may have been edited since. No path may pass through a link."""
     moves = [step for step in plan.steps if step.kind == "move"]
     for step in plan.steps:
         place = root / step.path
-        if step.kind == "write":
+        if step.kind == "write" or step.before is not None:
             source = place
             for move in moves:
                 if step.path.startswith(f"{move.to}/"):
@@ -133,6 +146,24 @@ def _refuse_changed(root: Path, plan: Plan) -> None:
         _refuse_links(root, step.path)
 
 
+def _refuse_touched(root: Path, stage: Path, number: int, entry: dict[str, Any]) -> None:
+    """Refuses to undo over what somebody wrote since the edit was interrupted."""
+    place, old, new = root / entry["path"], stage / "old" / str(number), stage / "new" / str(number)
+    if entry["kind"] == "move":
+        touched = place.exists() and (root / entry["to"]).exists()
+    elif entry["kind"] == "delete":
+        touched = place.exists() and old.exists()
+    else:
+        done = not new.exists() and (entry["new"] or old.exists())  # and not undone already
+        touched = done and place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest() != entry["after"]
+    if touched:
+        before = f"what it was before is `{old}`; " if old.exists() else ""
+        raise RegistryEditRefused(
+            f"`{entry['path']}` was changed by hand after an edit was interrupted, so that cannot be undone",
+            hint=f"{before}put the registry right by hand, then delete `{stage}`",
+        )
+
+
 def _refuse_links(root: Path, path: str) -> None:
     place = root
     for part in path.split("/"):
@@ -143,7 +174,8 @@ def _refuse_links(root: Path, path: str) -> None:
 
 def _entry(root: Path, step: Step) -> dict[str, Any]:
     made = [str(folder.relative_to(root)) for folder in _missing_folders(root, step)]
-    return {"kind": step.kind, "path": step.path, "to": step.to, "new": step.before is None, "made": made}
+    after = hashlib.sha256(step.after).hexdigest()
+    return {"kind": step.kind, "path": step.path, "to": step.to, "new": step.before is None, "after": after, "made": made}
 
 
 def _missing_folders(root: Path, step: Step) -> Sequence[Path]:
@@ -159,10 +191,12 @@ def _do(root: Path, stage: Path, number: int, step: Step) -> None:
         place.rename(old)
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
+        new = stage / "new" / str(number)
         if step.before is not None:
+            new.chmod(place.stat().st_mode & 0o777)
             os.link(place, old)
-        (stage / "new" / str(number)).replace(place)
-    _sync_folder((root / (step.to or step.path)).parent)
+        new.replace(place)
+    durable.sync_folder((root / (step.to or step.path)).parent)
 
 
 def _undo(root: Path, stage: Path, number: int, entry: dict[str, Any]) -> None:
@@ -188,11 +222,3 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -62,7 +62,7 @@ def read_texts(root: Path, paths: Iterable[str]) -> dict[str, str]:
         try:
             if place.stat().st_size > _MAX_FILE:
                 raise NotARegistry(f"`{path}` is larger than {_MAX_FILE} bytes")
-            found[path] = place.read_text(encoding="utf-8")
+            found[path] = place.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise NotARegistry(f"`{path}` is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
         except OSError as error:

@@ -13,6 +13,7 @@ PACKAGES = "packages"
 BENCHMARKS = "benchmarks"
 PROJECT = "pyproject.toml"
 WAIVERS = "waivers.yaml"
+EDIT = ".nexus-edit"  # the folder of an edit under way (`nexus.adapters.edits`)
 CODEOWNERS = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")  # GitHub takes the first it finds
 PACKAGE_FILE = "nexus.yaml"
 MODEL_FILE = "model.yaml"

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from nexus.cli import output
+from nexus.cli.registry import tell_edit
 
 
 @click.command(name="audit")
@@ -40,6 +41,7 @@ def audit(
     from nexus.kernel.clock import SystemClock
     from nexus.variants import auditviews
 
+    tell_edit(root)
     now = at.replace(tzinfo=UTC) if at is not None else SystemClock().now()
     inputs = auditfiles.read(root, variants, files, advisories)
     if held is not None:

@@ -60,14 +60,25 @@ def without_collector() -> Iterator[None]:
 
 def load(start: Path) -> tuple[Path, Snapshot]:
     """The registry that *start* is, or is in. Raises NotARegistry."""
-    from nexus.adapters import checkout, edits
+    from nexus.adapters import checkout
     from nexus.catalog import snapshot
 
     root = checkout.find_root(start)
-    if edits.interrupted(root):
-        output.note("an edit of this registry was interrupted; the next `nexus new`, `rename` or `remove` undoes it first")
+    tell_edit(root)
     with without_collector():
         return root, snapshot.build(checkout.read_folder(root))
+
+
+def tell_edit(root: Path) -> None:
+    """Says on stderr that an edit of the registry goes on, or was interrupted."""
+    from nexus.catalog import files
+
+    if not (root / files.EDIT).exists():
+        return
+    from nexus.adapters import edits
+
+    if told := edits.state(root):
+        output.note(told)
 
 
 def find_package(registry: Snapshot, name: str) -> Package:

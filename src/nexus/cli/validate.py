@@ -43,6 +43,7 @@ def package(ctx: click.Context, path: Path, fmt: str, strict: bool, fail_fast: b
 
     place = _package_place(path)
     root, folder, alone = place.parent.parent, place.name, place.parent.name != "packages"
+    registry.tell_edit(root)
     found = snapshot.build(checkout.read_package(place) if alone else checkout.read_folder(root, package=folder))
     one = next((entry for entry in found.packages if entry.folder == folder), None)
     if one is None:
@@ -157,6 +158,7 @@ def _checked(start: Path, memory: Any = None) -> tuple[Path, Snapshot, Report]:
     from nexus.catalog import checks, snapshot
 
     root = checkout.find_root(start)
+    registry.tell_edit(root)
     with registry.without_collector():
         found = snapshot.build(checkout.read_folder(root), memory)
         return root, found, checks.check(found, registry.today(), memory)

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nexus.cli import output
+from nexus.cli.registry import tell_edit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nexus.adapters.uv import Uv
+    from nexus.catalog import editing
     from nexus.variants.model import Declaration, Variant
-    from nexus.variants.resolution import Committed, Plan
+    from nexus.variants.resolution import Committed, FileChange, Plan
 
 _ROOT = click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
 
@@ -123,7 +125,7 @@ def resolve(
     plan = resolution.plan(registry.declaration, answers, registry.committed, lock=lock)
     _print_plan(plan)
     if plan.files and not dry_run:
-        edits.write_files({registry.root / file.path: file.after for file in plan.files})
+        edits.apply(registry.root, _edit(plan))
         output.note(f"wrote {len(plan.files)} {'file' if len(plan.files) == 1 else 'files'}")
 
 
@@ -244,6 +246,18 @@ def _print_plan(plan: Plan) -> None:
             output.note(f"  {change.kind:8} {change.package} {' → '.join(part for part in (change.before, change.after) if part)}")
 
 
+def _edit(plan: Plan) -> editing.Plan:
+    """The plan's files as one edit of the registry: all of them change, or none."""
+    from nexus.catalog import editing
+
+    def step(file: FileChange) -> editing.Step:
+        before = file.before.encode() if file.before is not None else None
+        kind = "delete" if file.after is None else "write"
+        return editing.Step(kind=kind, path=file.path, before=before, after=(file.after or "").encode())
+
+    return editing.Plan(steps=tuple(step(file) for file in plan.files))
+
+
 def _sort_upgrade(names: tuple[str, ...], upgrade: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """Names and upgrades, where `--upgrade` swallowed a variant or a folder that was meant as an argument."""
     from packaging.utils import canonicalize_name
@@ -276,6 +290,7 @@ def load(names: Sequence[str], root: Path | None, *, usable: bool = False, build
         wanted += places  # an unknown name: refused with the declared ones
         places = []
     place = _place(Path(places[0]) if places else root)
+    tell_edit(place)
     declaration, committed = _read(history.read_texts(place, _paths()))
     if build:
         declaration = replace(declaration, rules=replace(declaration.rules, build=True))

@@ -55,7 +55,7 @@ def read(text: str, file: str = FILE) -> tuple[list[Waiver], list[Finding]]:
     """
     document = manifests.read(file, text.encode(), schema.WAIVERS)
     ours = [one for one in document.findings if one.at[:1] in ((), (SECTION,))]
-    findings = documents.place(ours, {file: text}) if ours else []
+    findings = sorted(documents.place(ours, {file: text}), key=lambda one: (one.line, one.column)) if ours else []
     section = document.data.get(SECTION) if isinstance(document.data, dict) else None
     waivers = [
         _waiver(entry, documents.locate(text, (SECTION, index))[0])

@@ -73,10 +73,15 @@ class _Walk:
 
     def read(self, package: str | None) -> Files:
         for name in places.ROOT_FILES:
-            if os.path.lexists(os.path.join(self.root, name)):  # noqa: PTH118 - joins are the cost of a large tree
-                self._take(name, link=os.path.islink(os.path.join(self.root, name)))  # noqa: PTH114, PTH118
-        for folder in (places.PACKAGES, places.BENCHMARKS) if package is None else (f"{places.PACKAGES}/{package}",):
-            self._folder(folder, 1)
+            place = f"{self.root}/{name}"
+            if os.path.lexists(place):
+                # A folder above it may be the link: `.github` that leads elsewhere.
+                self._take(name, link=os.path.realpath(place) != f"{self.real_root}/{name}")
+        for folder in (places.PACKAGES, places.BENCHMARKS) if package is None else (places.PACKAGES,):
+            if os.path.islink(f"{self.root}/{folder}"):  # noqa: PTH114 - strings all through, for the speed of large trees
+                self._link(folder)
+            else:
+                self._folder(folder if package is None else f"{folder}/{package}", 1)
         return self._files()
 
     def read_only(self, folder: str) -> Files:
@@ -106,6 +111,8 @@ class _Walk:
         if depth > _MAX_DEPTH:
             self.troubles.append(Trouble("unreadable", folder, f"it is nested deeper than {_MAX_DEPTH} folders"))
             return
+        if not entries and "/" in folder:
+            self.others.append(f"{folder}/")  # Git has no empty folders; whoever made this one waits for it to count
         for entry in entries:
             self.entries += 1
             if self.entries > _MAX_ENTRIES:
@@ -116,7 +123,7 @@ class _Walk:
             if entry.is_symlink():
                 self._link(path)
             elif not path.endswith(entry.name):
-                self.troubles.append(Trouble("unreadable", path, "its name is not UTF-8"))
+                self.troubles.append(Trouble("name", path, "is not UTF-8"))
             elif entry.is_dir(follow_symlinks=False):
                 if entry.name not in places.SKIPPED:
                     self._folder(f"{folder}/{entry.name}", depth + 1)

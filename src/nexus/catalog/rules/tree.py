@@ -34,6 +34,9 @@ def unreadable(snapshot: Snapshot) -> Iterator[Problem]:
     for trouble in snapshot.files.troubles:
         if trouble.kind == "unreadable":
             yield Problem(trouble.path, f"{shown(trouble.path)} cannot be read: {trouble.detail}")
+        elif trouble.kind == "name" and trouble.path.count("/") == 1:  # in a package, `name-hostile` looks at it
+            message = f"the name {shown(trouble.path)} {trouble.detail}"
+            yield Problem(trouble.path, message, hint="rename it; use letters, digits, `.`, `_` and `-`", code="NX-C005")
 
 
 @rule(
@@ -57,7 +60,8 @@ def link(snapshot: Snapshot) -> Iterator[Problem]:
     makes the tree differ between machines. Links to files inside the registry are read."""
     for trouble in snapshot.files.troubles:
         if trouble.kind == "link":
-            yield Problem(trouble.path, f"the link {shown(trouble.path)} {trouble.detail}")
+            hint = "put the folder itself here" if trouble.detail.endswith("folder") else ""
+            yield Problem(trouble.path, f"the link {shown(trouble.path)} {trouble.detail}", hint=hint)
 
 
 @rule(
@@ -84,6 +88,23 @@ def case_twins(snapshot: Snapshot) -> Iterator[Problem]:
             if here not in told:
                 told.add(here)
                 yield Problem(path, f"{shown(here)} and {shown(there)} are one path where case does not count")
+
+
+@rule(
+    "NX-C008",
+    "manifest-stray",
+    "A YAML file stands outside the folders that are read",
+    scope="registry",
+    severity="warning",
+    hint="packages stand in `packages/<package>/nexus.yaml`, logical benchmarks in `benchmarks/<id>.yaml`",
+)
+def stray(snapshot: Snapshot) -> Iterator[Problem]:
+    """`packages/terratorch.yaml` registers nothing, and `benchmarks/old/serving.yaml` defines nothing."""
+    for path in [*snapshot.files.others, *snapshot.files.contents]:
+        if path.endswith((".yaml", ".yml")):
+            top, _, rest = path.partition("/")
+            if (top == places.PACKAGES and "/" not in rest) or (top == places.BENCHMARKS and "/" in rest):
+                yield Problem(path, f"{shown(path)} is not read")
 
 
 def _folded(path: str) -> str:
@@ -127,17 +148,27 @@ def hostile_name(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
 )
 def misplaced(package: Package, snapshot: Snapshot) -> Iterator[Problem]:
     """A `model.yaml` outside `models/<model>/`, a `space.yaml` outside `benchmark_instances/<instance>/`, `nexus.yml` instead of
-    `nexus.yaml`: they look registered and are not."""
+    `nexus.yaml`, a file where a folder is meant: they look registered and are not."""
+    troubled = {trouble.path for trouble in snapshot.files.troubles}
     for path in package.paths:
-        name = path.rpartition("/")[2]
-        if name in _MISSPELT and not path.startswith("benchmark_packages/"):
+        place, name = f"{package.path}/{path}", path.rpartition("/")[2]
+        if place in troubled or path.startswith("benchmark_packages/"):
+            continue
+        if (folder := _FOLDER.fullmatch(path)) is not None:
+            home = _HOME_TEXTS[_FOLDERS[folder[1].rpartition("/")[2]]]
+            yield Problem(
+                place, f"{shown(name)} is a file" if folder[2] is None else "no file is read here", hint=f"write `{home}`"
+            )
+        elif name in _MISSPELT:
             right = _MISSPELT[name]
             if f"{path[: -len(name)]}{right}" not in package.paths:
-                yield Problem(f"{package.path}/{path}", f"{shown(name)} is not read", hint=f"rename it to `{right}`")
-        elif name in _HOMES and not path.startswith("benchmark_packages/") and not _HOMES[name].fullmatch(path):
-            yield Problem(f"{package.path}/{path}", f"no `{name}` is read here", hint=f"it belongs in `{_HOME_TEXTS[name]}`")
+                yield Problem(place, f"{shown(name)} is not read", hint=f"rename it to `{right}`")
+        elif name in _HOMES and not _HOMES[name].fullmatch(path):
+            yield Problem(place, f"no `{name}` is read here", hint=f"it belongs in `{_HOME_TEXTS[name]}`")
 
 
+_FOLDERS = {"models": places.MODEL_FILE, "skills": places.SKILL_FILE, "benchmark_instances": places.SPACE_FILE}
+_FOLDER = re.compile(r"(models|skills|(?:models/[^/]+/)?benchmark_instances)(/[^/]+\.ya?ml)?")
 _HOMES = {
     places.PACKAGE_FILE: re.compile(r"nexus\.yaml"),
     places.MODEL_FILE: re.compile(r"models/[^/]+/model\.yaml"),

@@ -33,7 +33,7 @@ if [ ! -x "$VENV/bin/python" ]; then
     fi
 fi
 if [ ! -x "$VENV/bin/uv" ]; then
-    grep -A 200 '^uv==' requirements/dev.txt | awk 'NR == 1 || /^    --hash/ { print; next } { exit }' >"$VENV/uv.txt"
+    awk '/^uv==/ { found = 1; print; next } found && /^    --hash/ { print; next } found { exit }' requirements/dev.txt >"$VENV/uv.txt"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$VENV/uv.txt"
 fi
 export VIRTUAL_ENV="$PWD/$VENV"

@@ -26,7 +26,7 @@ def test_a_kill_at_each_step_loses_nothing(step: str) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_twenty_random_kills_lose_nothing(seed: int) -> None:
-    """Twenty lives of one data folder, each ended at a random moment under load; three times, sixty in all."""
+    """Twenty lives of one data folder, each ended at a random moment under load; three times, sixty in all; each is back in 2 s."""
     with Trial(seed) as trial:
         for _ in range(20):
             trial.start()
@@ -36,6 +36,7 @@ def test_twenty_random_kills_lose_nothing(seed: int) -> None:
             killer.join()
         trial.start()
         trial.check()
-        first, *again = trial.back_after_s
-        assert min(again) < max(ACCEPT_AGAIN_S, 2 * first)  # what it takes; slower ones, and a slow first, are the machine's
+        assert len(trial.returns) == 21
+        assert max(each.own_s for each in trial.returns) < ACCEPT_AGAIN_S
+        assert min(each.served_s for each in trial.returns) < ACCEPT_AGAIN_S  # with its disk; slower ones are the machine's
         assert trial.stop() == 0

@@ -136,7 +136,7 @@ async def _ranged(
 ) -> Answer | Stream:
     """The object's bytes ``[offset, offset + size)``, or the range of them that was asked for."""
     headers = (*headers, (b"x-content-type-options", b"nosniff"), (b"accept-ranges", b"bytes"))
-    wanted = _range(request.headers.get(b"range"), size)
+    wanted = _range(_asked(request), size)
     if wanted is None:
         return Answer(416, b"", headers=((b"content-range", b"bytes */%d" % size),))
     start, count = wanted
@@ -152,8 +152,14 @@ async def _ranged(
     return Stream(pieces=pieces, size_bytes=count, content_type=media_type, status=status, headers=headers)
 
 
+def _asked(request: Request) -> bytes | None:
+    """The range that was asked for. One on condition (``If-Range``) never holds: nothing here has a validator."""
+    return None if b"if-range" in request.headers else request.headers.get(b"range")
+
+
 def _range(header: bytes | None, size: int) -> tuple[int, int] | None:
-    """Start and length of what is wanted; None when it lies outside. Several ranges, or other units, mean the whole."""
+    """Start and length of what is wanted; None when it lies outside. Several ranges, other units, and one that ends before
+    it begins mean the whole (RFC 9110, 14.1.1)."""
     match = _RANGE.fullmatch(header) if header is not None else None
     if match is None or match[1] == match[2] == b"":
         return 0, size
@@ -161,14 +167,16 @@ def _range(header: bytes | None, size: int) -> tuple[int, int] | None:
         count = min(int(match[2]), size)
         return (size - count, count) if count else None
     first = int(match[1])
+    if match[2] and int(match[2]) < first:
+        return 0, size
     last = min(int(match[2]), size - 1) if match[2] else size - 1
-    if first >= size or last < first:
+    if first >= size:
         return None
     return first, last - first + 1
 
 
 def _whole(request: Request, data: bytes, media_type: bytes) -> Answer:
-    wanted = _range(request.headers.get(b"range"), len(data))
+    wanted = _range(_asked(request), len(data))
     if wanted is None:
         return Answer(416, b"", headers=((b"content-range", b"bytes */%d" % len(data)),))
     start, count = wanted

@@ -115,6 +115,8 @@ class Request:
     async def json(self, kind: type[_T], limit: int) -> _T:
         """The body as a value of *kind*. Raises InvalidEnvelope; unknown fields are refused where the API is strict."""
         data = await self.body(limit)
+        if not data:
+            raise InvalidEnvelope("the body is empty", hint=_fields_hint(kind))
         try:
             value = msgspec.json.decode(data, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

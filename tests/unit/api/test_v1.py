@@ -339,6 +339,18 @@ async def test_cancel_answers_text(house: House, policy: str | None) -> None:
     assert (await house.call("GET", at("results", run_id))).json()["runErrorMessage"] == "Cancelled by 'me'"
 
 
+@pytest.mark.parametrize(("query", "waited_s"), [("", 30.0), ("?wait=5", 5.0), ("?wait=0", 0.0), ("?wait=999", 60.0)])
+async def test_a_foreground_cancel_says_what_is_left(house: House, query: str, waited_s: float) -> None:
+    """When processes are left after the wait, which the caller may choose, the text says so and what happens next."""
+    house.ender.gone = False
+    run_id = await house.accept()
+    reply = await house.call("POST", at("cancel", run_id) + query, {"cancellationPolicy": "Foreground"})
+    assert (reply.status, reply.kind, house.ender.waited_s) == (200, "text/plain", waited_s)
+    assert "cancelled" in reply.text
+    assert "goes on ending them" in reply.text
+    assert (await house.call("POST", at("cancel", run_id) + "?wait=soon", {})).status == 400
+
+
 async def test_cancel_of_what_has_ended_changes_nothing(house: House) -> None:
     """A finished run stays as it is; the answer is 200."""
     run_id = await house.accept()
@@ -460,3 +472,11 @@ async def test_a_compressed_body_is_415(house: House) -> None:
     assert reply.status == 415
     assert "gzip" in reply.text
     assert (await house.call("POST", RUN, BODY, headers={"content-encoding": "identity"})).status == 202
+
+
+@pytest.mark.parametrize("route", ["cancel", "complete", "metadata/tags"])
+async def test_an_empty_body_is_called_empty(house: House, route: str) -> None:
+    """Nothing sent is told as that, on every route that takes a body."""
+    reply = await house.call("POST", at(route, await house.accept()), b"")
+    assert reply.status == 400
+    assert "the body is empty" in reply.text

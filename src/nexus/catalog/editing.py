@@ -7,11 +7,12 @@ carries a plan out, all or nothing.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from nexus.catalog import checks, editors, owners, snapshot, texts
+from nexus.catalog import checks, editors, owners, rulebook, snapshot, texts
 from nexus.catalog import files as places
 from nexus.catalog.files import Files
 from nexus.catalog.formats import FORMATS, normalise
@@ -115,6 +116,8 @@ class NewModel:
 
 def new_package(registry: Snapshot, new: NewPackage) -> Plan:
     """A plan that adds the package to the tree, and to the extras of its variants."""
+    handles = {handle.lower(): handle for handle in reversed(new.owners)}
+    new = replace(new, owners=tuple(reversed(handles.values())), variants=tuple(dict.fromkeys(new.variants)))
     _check_words(
         [("distribution", new.name), *(("handle", one) for one in new.owners), *([("link", new.docs)] if new.docs else [])]
     )
@@ -130,6 +133,10 @@ def new_package(registry: Snapshot, new: NewPackage) -> Plan:
     if unknown:
         raise RegistryEditRefused(
             f"this registry declares no variant {shown(unknown[0])}", hint=f"it declares {', '.join(declared)}"
+        )
+    if declared and not new.variants and rulebook.severity_of("NX-C036", registry.project.severities) == "error":
+        raise RegistryEditRefused(
+            "every package of this registry stands in a variant", hint=f"name one with `--variant`: {', '.join(declared)}"
         )
     in_manifest = new.variants if not declared else ()
     manifest = texts.package_manifest(new.name, new.owners, docs=new.docs, variants=in_manifest)
@@ -277,16 +284,16 @@ def _with_codeowners(registry: Snapshot, plan: Plan) -> Plan:
         return plan
     after = snapshot.build(applied(registry.files, plan))
     if wrong := owners.unsettled(after):
-        note = (
-            f"{path} was left as it is: {shown(wrong)} is wrong; mend that, then: `nexus get codeowners --output-file {path}`"
-        )
+        note = f"{path} was left as it is: {shown(wrong)} is wrong; mend that, then: `nexus get codeowners --output-file {path}`"
         return replace(plan, notes=(*plan.notes, note))
     fresh = owners.merged(text, owners.codeowners(after))
     return plan if fresh == text else replace(plan, steps=(*plan.steps, _edit(registry.files, path, fresh)))
 
 
 def _edit(files: Files, path: str, text: str, read_at: str = "") -> Step:
-    return Step(kind="write", path=path, before=files.contents.get(read_at or path), after=text.encode())
+    before = files.contents.get(read_at or path)
+    mark = BOM_UTF8 if before is not None and before.startswith(BOM_UTF8) else b""
+    return Step(kind="write", path=path, before=before, after=mark + text.encode())
 
 
 def _follow_path(path: str, old: str, new: str) -> str:
@@ -294,7 +301,7 @@ def _follow_path(path: str, old: str, new: str) -> str:
 
 
 def _text(registry: Snapshot, path: str) -> str:
-    return registry.files.contents[path].decode("utf-8")
+    return registry.files.contents[path].decode("utf-8-sig")
 
 
 def _same(one: str, other: str) -> bool:

@@ -85,26 +85,56 @@ def replace_scalar(text: str, at: Path, value: str) -> str:
     span = Positions(text).span(at)
     if span is None:
         raise KeyError(at)
-    return text[: span[0]] + scalar(value) + text[span[1] :]
+    ended = "\n" if text[span[0] : span[1]].endswith("\n") else ""  # a block scalar ends with its line
+    return text[: span[0]] + scalar(value) + ended + text[span[1] :]
 
 
 def remove_item(text: str, at: Path) -> str:
-    """The YAML text without one item of a block list, its own comments included. Raises KeyError when there is none.
+    """The YAML text without one item of a list, the comments above it included. Raises KeyError when there is none.
 
     The last item leaves ``[]`` behind, so that the key keeps its type.
     """
-    span = Positions(text).span(at)
-    parent = Positions(text).span(at[:-1])
+    positions = Positions(text)
+    span, parent = positions.span(at), positions.span(at[:-1])
     if span is None or parent is None:
         raise KeyError(at)
     last = at[-1]
     assert isinstance(last, int)
-    following = Positions(text).span((*at[:-1], last + 1))
-    start = text.rfind("\n", 0, span[0]) + 1
-    stop = text.rfind("\n", 0, following[0]) + 1 if following is not None else parent[1]
-    if following is None and last == 0:
-        return f"{text[: parent[0]].rstrip()} []\n{text[stop:].lstrip()}"
-    return text[:start] + text[stop:]
+    following = positions.span((*at[:-1], last + 1))
+    previous = positions.span((*at[:-1], last - 1)) if last else None
+    if text[parent[0]] == "[":
+        if following is not None:
+            return text[: span[0]] + text[following[0] :]
+        return text[: previous[1] if previous is not None else parent[0] + 1] + text[span[1] :]
+    begin = _item_start(text, span[0])
+    end = _item_start(text, following[0]) if following is not None else _end_of_lines(text, span[0], span[1])
+    if following is None and previous is None:
+        line, column = positions.of(at[:-1], key=True)
+        key = text.index(":", sum(map(len, text.splitlines(keepends=True)[: line - 1])) + column - 1) + 1
+        return f"{text[:key]} []{text[key:begin]}{text[end:]}"
+    return text[:begin] + text[end:]
+
+
+def _item_start(text: str, index: int) -> int:
+    """Where the line of a block list's item begins, or the first comment of its own above it, indented like it at most."""
+    start = text.rfind("\n", 0, index) + 1
+    indent = len(text[start:index]) - len(text[start:index].lstrip())
+    while start:
+        above = text.rfind("\n", 0, start - 1) + 1
+        comment = text[above:start].lstrip()
+        if not comment.startswith("#") or start - above - len(comment) > indent:
+            break
+        start = above
+    return start
+
+
+def _end_of_lines(text: str, begin: int, end: int) -> int:
+    """The end of the last line between these places that holds more than a comment."""
+    lines = text[begin:end].splitlines(keepends=True)
+    while len(lines) > 1 and (not lines[-1].strip() or lines[-1].strip().startswith("#")):
+        lines.pop()
+    stop = begin + sum(map(len, lines))
+    return stop if text[:stop].endswith("\n") else (text.find("\n", stop) + 1 or len(text))
 
 
 def add_requirement(text: str, variants: Sequence[str], requirement: str) -> str:

@@ -194,3 +194,64 @@ def test_removing_the_middle_item_keeps_its_neighbours() -> None:
     text_ = "waivers:\n  - a: 1\n    b: 2\n  # about two\n  - a: 2\n  - a: 3\n"
     assert texts.remove_item(text_, ("waivers", 0)).count("- a") == 2
     assert texts.remove_item(text_, ("waivers", 2)).endswith("- a: 2\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "item", "after"),
+    [
+        ("# t\nwaivers:  # see: x\n  # one\n  - a: 1\n\n# tail\nb: []\n", 0, "# t\nwaivers: []  # see: x\n\n# tail\nb: []\n"),
+        ("waivers:\n- {a: 1}  # why\n- {a: 2}\n", 0, "waivers:\n- {a: 2}\n"),
+        ("waivers:\n- {a: 1}\n# two\n- {a: 2}  # why\nb: 1\n", 1, "waivers:\n- {a: 1}\nb: 1\n"),
+        ("waivers: [{a: 1}, {a: 2}, {a: 3}] # c\n", 0, "waivers: [{a: 2}, {a: 3}] # c\n"),
+        ("waivers: [{a: 1}, {a: 2}, {a: 3}] # c\n", 2, "waivers: [{a: 1}, {a: 2}] # c\n"),
+        ("waivers: [ {a: 1} ]\nb: 1\n", 0, "waivers: [ ]\nb: 1\n"),
+        (
+            "waivers:\n  - a: 1\n    b: |\n      x\n      # no comment\n  - a: 2\n",
+            1,
+            "waivers:\n  - a: 1\n    b: |\n      x\n      # no comment\n",
+        ),
+    ],
+)
+def test_an_item_goes_with_its_own_comments_only(before: str, item: int, after: str) -> None:
+    """In block lists and in brackets, first, last or alone: what is left says the same, and other comments stay."""
+    from nexus.kernel import documents
+
+    left = texts.remove_item(before, ("waivers", item))
+    assert left == after
+    expected = documents.load(before)
+    del expected["waivers"][item]
+    assert documents.load(left) == expected
+
+
+def test_a_variant_or_an_owner_given_twice_counts_once() -> None:
+    """The requirement is added once, and the owner named once."""
+    wanted = editing.NewPackage(name="other", owners=("octocat", "OctoCat", "hubot"), variants=("ecosystem", "ecosystem"))
+    plan = editing.new_package(build(), wanted)
+    written = {step.path: step.after.decode() for step in plan.steps}
+    assert written["pyproject.toml"].count('"other"') == 1
+    assert "[octocat, hubot]" in written["packages/other/nexus.yaml"]
+
+
+def test_a_registry_that_asks_for_a_variant_is_told_which_flag_names_one() -> None:
+    """Where standing in no variant is an error, the refusal names `--variant` and the variants."""
+    strict = {"pyproject.toml": VALID["pyproject.toml"] + '[tool.nexus.rules]\nvariant-none = "error"\n'}
+    with pytest.raises(RegistryEditRefused) as caught:
+        editing.new_package(build(strict), editing.NewPackage(name="other", owners=("octocat",)))
+    assert "--variant" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("data", "renamed"),
+    [
+        (
+            b"\xef\xbb\xbfpackage: {name: graphs, owners: [octocat]}\r\n",
+            b"\xef\xbb\xbfpackage: {name: charts, owners: [octocat]}\r\n",
+        ),
+        (b"package:\n  name: >-\n    graphs\n  owners: [octocat]\n", b"package:\n  name: charts\n  owners: [octocat]\n"),
+        (b"package:\n  name: &n 'graphs' # c\n", b"package:\n  name: charts # c\n"),
+    ],
+)
+def test_a_name_is_replaced_however_it_is_written(data: bytes, renamed: bytes) -> None:
+    """Byte order mark, line ends, block scalars, anchors: the rest of the file stays as it is."""
+    plan = editing.rename_package(build({NEXUS: data}), "graphs", "charts")
+    assert next(step.after for step in plan.steps if step.path == "packages/charts/nexus.yaml") == renamed

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.adapters import advisories
+from nexus.adapters import advisories, durable
 from nexus.kernel.errors import AdvisoriesUnusable, InvalidInput
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -209,21 +209,30 @@ def test_a_new_snapshot_replaces_the_old_one_and_its_files(tmp_path: Path) -> No
     assert sorted(item.name for item in (tmp_path / "snapshot").iterdir()) == [second.manifest.index, "manifest.json"]
 
 
+def test_what_a_killed_import_left_is_swept_up(tmp_path: Path) -> None:
+    """A temporary file of a write that was killed does not make the folder something else, and goes with the next import."""
+    saved(folder(tmp_path / "db", one=record()), tmp_path / "snapshot")
+    for name in (".manifest.json.0123456789ab", ".advisories-0123456789ab.json.0123456789ab"):
+        (tmp_path / "snapshot" / name).write_text("half")
+    saved(folder(tmp_path / "db2", one=record(fixed="3.8")), tmp_path / "snapshot")
+    assert not list((tmp_path / "snapshot").glob(".*"))
+
+
 def test_a_write_that_fails_leaves_the_old_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up between index and manifest changes nothing for readers, and leaves no temporary file."""
     held = saved(folder(tmp_path / "db", one=record()), tmp_path / "snapshot")
-    real = advisories.write
+    real = durable.write
 
-    def fail(target: Path, name: str, data: bytes) -> None:
-        if name == "manifest.json":
+    def fail(path: Path, data: bytes) -> None:
+        if path.name == "manifest.json":
             raise OSError(28, "No space left on device")
-        real(target, name, data)
+        real(path, data)
 
-    monkeypatch.setattr(advisories, "write", fail)
+    monkeypatch.setattr(durable, "write", fail)
     with pytest.raises(InvalidInput, match="No space"):
         saved(folder(tmp_path / "db2", one=record(fixed="3.8")), tmp_path / "snapshot")
     assert advisories.load(tmp_path / "snapshot").id == held.id
-    assert not list((tmp_path / "snapshot").glob(".writing-*"))
+    assert not list((tmp_path / "snapshot").glob(".*"))
 
 
 def test_a_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:

@@ -74,8 +74,17 @@ def test_the_snapshot_is_where_the_settings_say(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("table", ["snapshot = 3", "max-age-days = 0", "max-age-days = true", "sauce = 'x'", "source = []"])
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, table: str) -> None:
     """A wrong type, an impossible age and a mistyped key are errors."""
-    with pytest.raises(InvalidInput, match="cannot be used"):
-        auditfiles.read_settings(registry(tmp_path / "r", f"[tool.nexus.advisories]\n{table}\n"))
+    root = registry(tmp_path / "r", f"[tool.nexus.advisories]\n{table}\n")
+    with pytest.raises(InvalidInput, match=rf"cannot be used\npyproject\.toml:\d+: error\[NX-V05\].*{table.split()[0]}"):
+        auditfiles.read(root)
+    assert [finding.code for finding in auditfiles.read_declaration(root).findings if "advisories" in finding.message] == ["NX-V05"]
+
+
+def test_a_project_file_that_cannot_be_read_stops_the_audit(tmp_path: Path) -> None:
+    """Settings that nobody can read are not taken for none: the error names the line."""
+    (tmp_path / "pyproject.toml").write_text("[tool.nexus.advisories]\nsnapshot = \n")
+    with pytest.raises(InvalidInput, match=r"pyproject\.toml:2"):
+        auditfiles.read(tmp_path)
 
 
 def test_targets_of_the_registry_decide_about_markers(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
+from nexus.adapters import durable
 from nexus.kernel import documents
 from nexus.kernel.clock import rfc3339
 from nexus.kernel.documents import Finding
@@ -355,8 +355,8 @@ def save(folder: Path, manifest: Manifest, index: bytes) -> Snapshot:
             raise InvalidInput(
                 f"`{folder}` is no snapshot and not empty; nothing was written", hint="give another folder with `--to`"
             )
-        write(folder, manifest.index, index)
-        write(folder, MANIFEST, auditsnapshot.encode_manifest(manifest))
+        durable.write(folder / manifest.index, index)
+        durable.write(folder / MANIFEST, auditsnapshot.encode_manifest(manifest))
         for name in present:
             if name != manifest.index and _leftover(name):
                 (folder / name).unlink(missing_ok=True)
@@ -366,28 +366,7 @@ def save(folder: Path, manifest: Manifest, index: bytes) -> Snapshot:
 
 
 def _leftover(name: str) -> bool:
-    return re.fullmatch(r"advisories-[0-9a-f]{12}\.json|\.writing-\w+", name) is not None
-
-
-def write(folder: Path, name: str, data: bytes) -> None:
-    """Puts the file there whole or not at all: temporary file, fsync, rename, fsync of the folder. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(folder / name)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    return re.fullmatch(r"advisories-[0-9a-f]{12}\.json|\.(advisories-[0-9a-f]{12}|manifest)\.json\.[0-9a-f]{12}", name) is not None
 
 
 def make(

@@ -6,33 +6,24 @@ the pure audit or gate. What is missing is carried as a reason, because an audit
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from nexus.adapters import advisories as advisory_files
+from nexus.adapters import durable
 from nexus.kernel import documents
 from nexus.kernel.errors import AdvisoriesUnusable, InvalidInput, NotAudited, UnknownVariant
 from nexus.variants import audit, auditwaivers, gate, model, pins
 from nexus.variants.audit import Lock, Report
 from nexus.variants.auditsnapshot import Snapshot
 from nexus.variants.auditwaivers import Waiver
+from nexus.variants.model import Advisories
 
 FOLDER = "advisories"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """``[tool.nexus.advisories]``: where the snapshot is, where `update` gets it, and when it is too old."""
-
-    snapshot: str = ""
-    source: str = ""
-    max_age: timedelta = audit.MAX_AGE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,18 +71,18 @@ def read(root: Path, variants: Sequence[str] = (), files: Sequence[Path] = (), s
     Raises UnknownVariant, and InvalidInput for waivers or settings with findings.
     """
     declaration = read_declaration(root)
-    settings = read_settings(root)
+    said = settings(declaration)
     names = _names(root, variants, declaration) if variants or not files else ()
     locks = [_lock(root, name, declaration) for name in names] + [_file(path) for path in files]
     if not locks:
         raise InvalidInput(
             f"`{root}` declares no variant and has no requirements-<variant>.txt", hint="give a file with `-r`, or `--root`"
         )
-    held, missing = _snapshot(snapshot or snapshot_folder(root, settings))
+    held, missing = _snapshot(snapshot or snapshot_folder(root, declaration))
     targets = tuple(audit.environment(target.python, target.platform) for target in declaration.rules.targets)
     return Inputs(
         locks=tuple(locks), snapshot=held, missing=missing, waivers=read_waivers(root),
-        targets=targets or audit.TARGETS, max_age=settings.max_age,
+        targets=targets or audit.TARGETS, max_age=said.max_age or audit.MAX_AGE,
     )  # fmt: skip
 
 
@@ -99,7 +90,7 @@ def write_records(path: Path, records: Sequence[gate.Record]) -> None:
     """Writes the gate's records of some locks as one JSON file, whole or not at all. Raises InvalidInput."""
     data = msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n"
     try:
-        advisory_files.write(path.parent, path.name, data)
+        durable.write(path, data)
     except OSError as error:
         raise InvalidInput(f"`{path}` cannot be written: {error.strerror}") from error
 
@@ -112,11 +103,11 @@ def read_records(path: Path) -> tuple[gate.Record, ...]:
         raise InvalidInput(f"`{path}` holds no audit records: {error}", hint="write it with `nexus audit --record FILE`") from error
 
 
-def snapshot_folder(root: Path, settings: Settings | None = None) -> Path:
+def snapshot_folder(root: Path, declaration: model.Declaration | None = None) -> Path:
     """Where the registry's snapshot is: as its settings say, else ``advisories/`` in it, else this user's own."""
-    settings = settings or read_settings(root)
-    if settings.snapshot:
-        return root / settings.snapshot
+    said = settings(declaration or read_declaration(root))
+    if said.snapshot:
+        return root / said.snapshot
     if (root / FOLDER).is_dir():
         return root / FOLDER
     return user_folder()
@@ -140,27 +131,12 @@ def read_waivers(root: Path) -> tuple[Waiver, ...]:
     return tuple(waivers)
 
 
-def read_settings(root: Path) -> Settings:
-    """``[tool.nexus.advisories]`` of the registry's pyproject.toml; defaults without it. Raises InvalidInput."""
-    path = root / model.FILE
-    if not path.is_file():
-        return Settings()
-    try:
-        table: Any = tomllib.loads(_text(path, documents.MAX_BYTES))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InvalidInput(f"`{model.FILE}` is not valid TOML: {error}") from error
-    for key in ("tool", "nexus", "advisories"):
-        table = table.get(key, {}) if isinstance(table, dict) else {}
-    if not isinstance(table, dict):
-        raise InvalidInput("`[tool.nexus.advisories]` is no table")
-    snapshot, source, days = table.get("snapshot", ""), table.get("source", ""), table.get("max-age-days", audit.MAX_AGE.days)
-    unknown = sorted(set(table) - {"snapshot", "source", "max-age-days"})
-    if unknown or not isinstance(snapshot, str) or not isinstance(source, str) or type(days) is not int or not 0 < days < 36_500:
-        raise InvalidInput(
-            f"`[tool.nexus.advisories]` of `{model.FILE}` cannot be used",
-            hint='it has `snapshot = "FOLDER"`, `source = "FOLDER, archive, https address, osv or pypi"`, `max-age-days = 30`',
-        )
-    return Settings(snapshot=snapshot, source=source, max_age=timedelta(days=days))
+def settings(declaration: model.Declaration) -> Advisories:
+    """What the registry says of its advisories. Raises InvalidInput with every finding when that cannot be used."""
+    if declaration.rules.advisories is not None and not any(finding.code == "NX-V01" for finding in declaration.findings):
+        return declaration.rules.advisories
+    wrong = [finding.text() for finding in declaration.findings if finding.code in ("NX-V01", "NX-V03", "NX-V05")]
+    raise InvalidInput("\n".join(["the settings of advisories cannot be used", *wrong]))
 
 
 def read_declaration(root: Path) -> model.Declaration:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nexus.adapters import durable
 from nexus.kernel.clock import Clock, SteadyClock, from_microseconds, since_boot_s, to_microseconds
 from nexus.kernel.errors import FolderInUse, FolderUnusable, NexusError, NoSpace
 
@@ -62,8 +63,8 @@ class DataFolder:
             self._lock = self._hold()
             for name in SUB_FOLDERS:
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
-            _sync(self.path)
-            _sync(self.path.parent)
+            durable.sync_folder(self.path)
+            durable.sync_folder(self.path.parent)
         except OSError as error:
             self.release()
             raise self._unusable(error) from error
@@ -115,7 +116,7 @@ class DataFolder:
         origin = wall.now() - timedelta(seconds=since_boot_s())
         if boot:
             with contextlib.suppress(OSError):  # a full disk: the next start sets it anew
-                _replace(path, f"{boot} {to_microseconds(origin)}\n".encode())
+                durable.write(path, f"{boot} {to_microseconds(origin)}\n".encode(), mode=0o600)
         return SteadyClock(origin)
 
     def back_up(self, target: Path) -> None:
@@ -218,18 +219,7 @@ def _write_once(path: Path, data: bytes) -> None:
     finally:
         os.close(handle)
         temporary.unlink()
-    _sync(path.parent)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Writes a file only its owner reads, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.touch(mode=0o600)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    durable.sync_folder(path.parent)
 
 
 def _boot_id() -> str:
@@ -252,11 +242,3 @@ def _copy_database(source: Path, target: Path) -> None:
             copy.close()
     finally:
         original.close()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

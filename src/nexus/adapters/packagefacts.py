@@ -24,8 +24,7 @@ import msgspec
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from nexus.adapters import advisories as files
-from nexus.adapters import distributions, git
+from nexus.adapters import distributions, durable, git
 from nexus.adapters.distributions import Contents
 from nexus.adapters.packageindex import PackageIndex
 from nexus.adapters.simplepages import File
@@ -132,14 +131,7 @@ class Collector:
         kept = self._kept(file.sha256)
         if kept is not None:
             return kept
-        answer = self.index.request(file.url, file.index, {"Accept": "application/octet-stream"})
-        with contextlib.closing(answer):
-            try:
-                data: bytes = answer.read(limit + 1)
-            except OSError as error:
-                raise MetadataUnavailable(f"the index broke off while it sent `{file.name}`", hint="try again") from error
-        if len(data) > limit:
-            raise MetadataUnavailable(f"`{file.name}` is larger than {limit >> 20} MiB: its modules were not read")
+        data = self.index.download(file, limit)
         if file.sha256 and hashlib.sha256(data).hexdigest() != file.sha256:
             raise MetadataUnavailable(
                 f"`{file.name}` is not the file its index names (SHA-256 differs)", hint="try again; then tell the index's keeper"
@@ -258,7 +250,7 @@ class Collector:
         if self.cache is not None and contents.final:
             with contextlib.suppress(OSError):
                 self.cache.mkdir(parents=True, exist_ok=True)
-                files.write(self.cache, f"{sha256}.json", msgspec.json.encode(contents))
+                durable.write(self.cache / f"{sha256}.json", msgspec.json.encode(contents))
         return contents
 
 

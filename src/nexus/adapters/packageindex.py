@@ -14,7 +14,6 @@ import io
 import os
 import re
 import tarfile
-import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -29,7 +28,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from nexus.adapters import gitsource, simplepages
+from nexus.adapters import durable, gitsource, simplepages
 from nexus.adapters.indexes import Index, configured
 from nexus.adapters.simplepages import File
 from nexus.kernel.errors import MetadataUnavailable
@@ -146,8 +145,7 @@ class PackageIndex:
             ) from error
 
     def _from_source(self, file: File) -> str:
-        data = self._fetch(file.url, file.index, _MAX_ARCHIVE)
-        assert data is not None
+        data = self.download(file, _MAX_ARCHIVE)
         try:
             with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:
                 for entry in archive:
@@ -181,6 +179,12 @@ class PackageIndex:
                 f"the index's page of `{key}` cannot be read: {error}", hint="check that the address is a simple API"
             ) from error
         return tuple(sorted(files, key=lambda file: Version(file.version)))
+
+    def download(self, file: File, limit: int) -> bytes:
+        """A whole file, at most *limit* bytes of it. Raises MetadataUnavailable."""
+        data = self._fetch(file.url, file.index, limit)
+        assert data is not None
+        return data
 
     def _fetch(self, url: str, index: Index, limit: int, *, accept: str = "*/*", missing_ok: bool = False) -> bytes | None:
         answer = self.request(url, index, {"Accept": accept}, missing_ok=missing_ok)
@@ -240,10 +244,7 @@ class PackageIndex:
         if place is not None:
             with contextlib.suppress(OSError):
                 place.parent.mkdir(parents=True, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(dir=place.parent)
-                with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                Path(temporary).replace(place)
+                durable.write(place, text.encode())
         return text
 
 

@@ -97,21 +97,6 @@ def findings(report: Report, folder: str = "") -> list[dict[str, Any]]:
     ]
 
 
-def catalogue(registry: Snapshot, report: Report) -> dict[str, Any]:
-    """The registry in one object: counts, variants, whether it is right."""
-    return {
-        "packages": len(registry.packages),
-        "models": sum(1 for _ in registry.models()),
-        "owners": len(answering.owners(registry)),
-        "logical_benchmarks": len(registry.benchmarks),
-        "variants": {name: len(members) for name, members in registry.project.members.items()},
-        "errors": report.errors,
-        "warnings": report.warnings,
-        "waived": len(report.waived),
-        "valid": report.passes(),
-    }
-
-
 def supported(registry: Snapshot, report: Report, variant: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The models of a variant that are supported, and those left out with the reasons.
 

@@ -81,15 +81,15 @@ def update(source: str | None, service: str | None, folder: Path | None, root: P
     from nexus.adapters import advisoryupdate, auditfiles
     from nexus.kernel.errors import InvalidInput
 
-    settings = auditfiles.read_settings(root)
-    chosen = source or settings.source
+    declaration = auditfiles.read_declaration(root)
+    chosen = source or auditfiles.settings(declaration).source
     if not chosen:
         raise InvalidInput(
             "no source of advisories is configured", hint="give `--from`, or `[tool.nexus.advisories] source` in pyproject.toml"
         )
     locks = list(files) or auditfiles.lock_files(root)
     reading = advisoryupdate.fetch(chosen, root, locks, service)
-    _store(reading, folder or auditfiles.snapshot_folder(root, settings), None, skip_bad=False, fmt=fmt)
+    _store(reading, folder or auditfiles.snapshot_folder(root, declaration), None, skip_bad=False, fmt=fmt)
 
 
 @advisories.command()

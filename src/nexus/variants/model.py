@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -77,6 +78,15 @@ class Variant:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Advisories:
+    """``[tool.nexus.advisories]``: where the snapshot is, where `update` gets it, when it is too old (None: by default)."""
+
+    snapshot: str = ""
+    source: str = ""
+    max_age: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rules:
     """What `[tool.nexus]` adds; the defaults are those of a registry that says nothing."""
 
@@ -87,6 +97,7 @@ class Rules:
     exclude_newer: str = ""
     build: bool = False
     severities: Mapping[str, str] = field(default_factory=dict)
+    advisories: Advisories | None = field(default_factory=Advisories)  # None: the table cannot be used
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,7 +266,23 @@ class _Reader:
         return Rules(
             engine=canonicalize_name(self._text(settings, "engine", "vllm")), engine_pin=pin, candidate=candidate,
             targets=self._targets(requires_python), exclude_newer=newer, build=build is True, severities=self._severities(),
+            advisories=self._advisories(),
         )  # fmt: skip
+
+    def _advisories(self) -> Advisories | None:
+        name, before = "tool.nexus.advisories", len(self.findings)
+        table = self._table(self.nexus, "advisories", name)
+        days = table.get("max-age-days")
+        if days is not None and (type(days) is not int or not 0 < days < 36_500):
+            self._setting("max-age-days", days, "write a number of days, such as `30`", name)
+            days = None
+        snapshot, source = (self._text(table, key, "", name) for key in ("snapshot", "source"))
+        for key in sorted(table.keys() - {"snapshot", "source", "max-age-days"}):
+            message = f"`[{name}]` has no setting `{_clip(key)}`"
+            self._add("NX-V05", message, line=self._key_line(name, key), hint="it has `snapshot`, `source` and `max-age-days`")
+        if len(self.findings) > before:
+            return None
+        return Advisories(snapshot=snapshot, source=source, max_age=timedelta(days=days) if days is not None else None)
 
     def _targets(self, requires_python: str) -> tuple[Target, ...]:
         allowed = SpecifierSet(requires_python)
@@ -292,15 +319,15 @@ class _Reader:
         self._setting(key, value, "write a list of texts")
         return default
 
-    def _text(self, table: Mapping[str, Any], key: str, default: str) -> str:
+    def _text(self, table: Mapping[str, Any], key: str, default: str, name: str = "tool.nexus") -> str:
         value = table.get(key, default)
         if isinstance(value, str) and len(value) <= 200:
             return value
-        self._setting(key, value, "write a text")
+        self._setting(key, value, "write a text", name)
         return default
 
-    def _setting(self, key: str, value: Any, hint: str) -> bool:
-        self._add("NX-V05", f"`[tool.nexus] {key}` cannot be `{_clip(value)}`", line=self._key_line("tool.nexus", key), hint=hint)
+    def _setting(self, key: str, value: Any, hint: str, table: str = "tool.nexus") -> bool:
+        self._add("NX-V05", f"`[{table}] {key}` cannot be `{_clip(value)}`", line=self._key_line(table, key), hint=hint)
         return False
 
     def _table(self, parent: Mapping[str, Any], key: str, shown: str = "") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 from msgspec.structs import replace
 
+from nexus.adapters import durable
 from nexus.adapters.sql import listings, registered
 from nexus.adapters.sql.faults import translated
 from nexus.adapters.sql.reader import Reader, connect_reader
@@ -234,8 +235,4 @@ def _connect_writer(path: Path, now: datetime) -> sqlite3.Connection:
 def _create(path: Path) -> None:
     """An empty file only its owner reads, whose name survives a crash. The log beside it takes its mode from it."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.sync_folder(path.parent)

@@ -33,6 +33,13 @@ def solve(problem: Problem, ctx: Context):
             return {"square": problem.n ** 2, "attempt": ctx.attempt, "parent": str(ctx.parent), "run": ctx.run_id}
         case "raise":
             raise ValueError("no solution")
+        case "surrogate":
+            raise ValueError(os.fsdecode(b"caf\\xe9") + " is no instance")
+        case "mute":
+            class Mute(Exception):
+                def __str__(self):
+                    raise KeyError("text")
+            raise Mute
         case "fatal":
             raise FatalError("the instance is infeasible")
         case "transient":
@@ -126,6 +133,8 @@ async def test_a_result_is_uploaded_and_reported(service: FakeService, script: P
     [
         ({"kind": "raise"}, "ValueError: no solution", "Traceback"),
         ({"kind": "fatal"}, "the instance is infeasible", ""),
+        ({"kind": "surrogate"}, r"ValueError: caf\udce9 is no instance", "Traceback"),
+        ({"kind": "mute"}, "Mute", "Traceback"),
         ({"kind": "nan"}, "InvalidInput: the result cannot be written as JSON", "JSON has no NaN"),
         ({"kind": "square", "n": "x"}, "does not fit `Problem`: Expected `int`, got `str` - at `$.n`", ""),
         ({"n": 1}, "missing required field `kind`", ""),

@@ -205,8 +205,8 @@ def _report(identity: Identity, completion: v1.Completion) -> int:
     name = f"{quote(identity.algorithm, safe='')}/requests/{quote(identity.run_id, safe='')}"
     body = {
         "resultUri": completion.resultUri or "",
-        "errorCause": completion.errorCause or "",
-        "errorDetails": completion.errorDetails or "",
+        "errorCause": _sendable(completion.errorCause or ""),
+        "errorDetails": _sendable(completion.errorDetails or ""),
     }
     try:
         url = f"{identity.receiver}/algorithm/v1/complete/{name}"
@@ -221,6 +221,11 @@ def _report(identity: Identity, completion: v1.Completion) -> int:
         return _NOTHING_REPORTED
     logging.getLogger("nexus").error("the report was sent, but the run has not ended")
     return _NOTHING_REPORTED
+
+
+def _sendable(text: str) -> str:
+    """The text without lone surrogates, which the name of a file can bring into an error and no JSON text carries."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _details(error: BaseException) -> str:

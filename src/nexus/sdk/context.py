@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 from urllib.parse import quote, urljoin, urlsplit
 
 from nexus.kernel.errors import InvalidInput, NexusError, NotFound, WaitTimeout
@@ -19,6 +19,8 @@ from nexus.sdk import plain_http
 from nexus.sdk.encoding import from_json, parameters_body, to_json
 from nexus.sdk.model import RunRef, RunResult
 from nexus.wire import v1
+
+T = TypeVar("T")
 
 _LONG_POLL_S = 30.0
 _LONGEST_CAUSE = 2000
@@ -49,6 +51,10 @@ class Child(Protocol):
     @property
     def ref(self) -> RunRef: ...
 
+    @overload
+    def result(self, type: type[T], timeout: float | None = None) -> T: ...  # noqa: A002
+    @overload
+    def result(self, type: Any = ..., timeout: float | None = None) -> Any: ...  # noqa: A002
     def result(self, type: Any = Any, timeout: float | None = None) -> Any:  # noqa: A002
         """Its result as a value of *type*; waits for it.
 
@@ -74,6 +80,10 @@ class Context(Protocol):
         """
         ...
 
+    @overload
+    def gather(self, children: Sequence[Child], type: type[T], timeout: float | None = None) -> list[T]: ...  # noqa: A002
+    @overload
+    def gather(self, children: Sequence[Child], type: Any = ..., timeout: float | None = None) -> list[Any]: ...  # noqa: A002
     def gather(self, children: Sequence[Child], type: Any = Any, timeout: float | None = None) -> list[Any]:  # noqa: A002
         """The results of all children in their order, once all have ended. Raises ChildFailed for the first that failed."""
         ...
@@ -236,9 +246,16 @@ class LocalChild:
         return from_json(to_json(value, what), type, what)
 
 
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an author's own `__str__`; its run must be reported all the same
+        return ""
+
+
 def cause_of(error: BaseException) -> str:
     """What an exception was, briefly: ``ValueError: text``; the text alone of a FatalError."""
     if isinstance(error, FatalError):
         return str(error)[:_LONGEST_CAUSE] or "FatalError"
-    name, text = type(error).__qualname__, error.message if isinstance(error, NexusError) else str(error)
+    name, text = type(error).__qualname__, error.message if isinstance(error, NexusError) else _text(error)
     return f"{name}: {text}"[:_LONGEST_CAUSE] if text else name

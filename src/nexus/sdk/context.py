@@ -52,9 +52,9 @@ class Child(Protocol):
     def ref(self) -> RunRef: ...
 
     @overload
-    def result(self, type: type[T], timeout: float | None = None) -> T: ...  # noqa: A002
+    def result(self, type: type[T], timeout: float | None = None) -> T: ...
     @overload
-    def result(self, type: Any = ..., timeout: float | None = None) -> Any: ...  # noqa: A002
+    def result(self, type: Any = ..., timeout: float | None = None) -> Any: ...
     def result(self, type: Any = Any, timeout: float | None = None) -> Any:  # noqa: A002
         """Its result as a value of *type*; waits for it.
 
@@ -81,9 +81,9 @@ class Context(Protocol):
         ...
 
     @overload
-    def gather(self, children: Sequence[Child], type: type[T], timeout: float | None = None) -> list[T]: ...  # noqa: A002
+    def gather(self, children: Sequence[Child], type: type[T], timeout: float | None = None) -> list[T]: ...
     @overload
-    def gather(self, children: Sequence[Child], type: Any = ..., timeout: float | None = None) -> list[Any]: ...  # noqa: A002
+    def gather(self, children: Sequence[Child], type: Any = ..., timeout: float | None = None) -> list[Any]: ...
     def gather(self, children: Sequence[Child], type: Any = Any, timeout: float | None = None) -> list[Any]:  # noqa: A002
         """The results of all children in their order, once all have ended. Raises ChildFailed for the first that failed."""
         ...

@@ -281,7 +281,7 @@ WAIVER = Table(
     fields={
         "code": Field(shape=Text(), required=True, doc="the code of the finding, such as `NX-C048`"),
         "path": Field(shape=Text(format="path"), doc="the file or folder it holds for; the whole registry when absent"),
-        "owner": Field(shape=Text(), required=True, doc="the GitHub handle of who answers for it"),
+        "owner": Field(shape=Text(format="handle"), required=True, doc="the GitHub handle of who answers for it"),
         "reason": Field(shape=Text(), required=True, doc="why it is accepted"),
         "expires": Field(shape=Text(format="date"), required=True, doc="the last day it holds"),
     }

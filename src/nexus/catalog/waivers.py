@@ -18,6 +18,7 @@ from nexus.kernel.documents import Finding, shown
 
 LONGEST = timedelta(days=366)
 _PREFIX = "NX-C09"
+_OF_YAML = frozenset(f"NX-Y0{number}" for number in range(1, 8))  # `nexus.kernel.documents`
 
 EXPIRED = rulebook.enter(
     "NX-C090",
@@ -50,7 +51,9 @@ UNKNOWN = rulebook.enter(
     "waiver-code",
     "A waiver names a code that does not exist",
     scope="registry",
-    text="A mistyped code waives nothing, silently. Findings about waivers cannot be waived either.",
+    text="A mistyped code waives nothing, silently. Only findings of the catalogue (`NX-C…`, `NX-Y…`) are waived here, and none "
+    "about waivers: vulnerabilities are waived in the section `advisories`, and how severe a rule of variants is stands in "
+    "`[tool.nexus.rules]`.",
     hint="the reference of rules lists the codes",
 )
 
@@ -88,14 +91,14 @@ def read(document: Document | None) -> list[Waiver]:
     return [
         Waiver(
             code=entry["code"],
-            path=str(entry.get("path", "")).removeprefix("./").rstrip("/"),
+            path=(entry.get("path") or "").removeprefix("./").rstrip("/"),
             owner=entry["owner"],
             reason=entry["reason"],
             expires=date.fromisoformat(entry["expires"]),
             index=index,
         )
         for index, entry in enumerate(entries[: shapes.MOST] if isinstance(entries, list) else [])
-        if not shapes.check(entry, schema.WAIVER, places.WAIVERS)
+        if all(problem.code == shapes.EMPTY for problem in shapes.check(entry, schema.WAIVER, places.WAIVERS))
     ]
 
 
@@ -117,9 +120,10 @@ def problems(waivers: Sequence[Waiver], waived: Sequence[Waived], today: date) -
     used = {one.waiver.index for one in waived}
     for one in waivers:
         at = ("waivers", one.index)
-        ours = one.code.startswith(("NX-C", "NX-Y"))
-        if one.code.startswith(_PREFIX) or (one.code.startswith("NX-C") and one.code not in rulebook.RULES):
-            yield Problem(places.WAIVERS, f"{shown(one.code)} cannot be waived", (*at, "code"), code=UNKNOWN)
+        if not _can_be_waived(one.code):
+            rule = next((rule for rule in rulebook.RULES.values() if rule.name == one.code), None)
+            hint = f"write its code: `{rule.code}`" if rule is not None else ""
+            yield Problem(places.WAIVERS, f"{shown(one.code)} cannot be waived here", (*at, "code"), hint, code=UNKNOWN)
         elif today > one.expires:
             yield Problem(
                 places.WAIVERS,
@@ -127,10 +131,15 @@ def problems(waivers: Sequence[Waiver], waived: Sequence[Waived], today: date) -
                 (*at, "expires"),
                 code=EXPIRED,
             )
-        elif ours and one.index not in used:
+        elif one.index not in used:
             place = f" at {shown(one.path)}" if one.path else ""
             yield Problem(places.WAIVERS, f"there is no {shown(one.code)}{place} to waive", (*at, "code"), code=UNUSED)
         elif one.expires - today > LONGEST:
             yield Problem(
                 places.WAIVERS, f"the waiver of {shown(one.code)} holds until {one.expires}", (*at, "expires"), code=DISTANT
             )
+
+
+def _can_be_waived(code: str) -> bool:
+    known = code in rulebook.RULES and code.startswith("NX-C") and not code.startswith(_PREFIX)
+    return known or code in _OF_YAML

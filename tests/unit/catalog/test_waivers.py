@@ -61,10 +61,29 @@ def test_waivers_cannot_waive_waivers() -> None:
 ADVISORY = "advisories:\n  - {advisory: PYSEC-1, package: idna, owner: octocat, reason: known, expires: 2026-12-31}\n"
 
 
-def test_codes_of_other_checks_are_left_to_them() -> None:
-    """A waiver of a finding of the variants is neither unknown nor unused here; of a waived advisory only the form is checked."""
-    change = waiver(code="NX-V12")
-    text = change[FILE]
+@pytest.mark.parametrize(
+    ("code", "hint"), [("NX-V12", "codes"), ("C043", "codes"), ("usage-missing", "`NX-C043`"), ("NX-Y99", "codes")]
+)
+def test_a_code_that_cannot_be_waived_is_told(code: str, hint: str) -> None:
+    """Codes of other checks, mistyped ones and names of rules waive nothing, and that is an error; a name gets its code."""
+    found = report({USAGE: None}, waiver(code=code)).findings
+    assert {one.code for one in found} == {"NX-C043", "NX-C093"}
+    assert hint in next(one.hint for one in found if one.code == "NX-C093")
+
+
+def test_a_waiver_names_a_person() -> None:
+    """Whoever answers for a waiver is a GitHub user."""
+    assert {one.code for one in report({USAGE: None}, waiver(owner="some body")).findings} == {"NX-C034", "NX-C043"}
+
+
+def test_a_waiver_without_a_path_holds_for_the_registry() -> None:
+    """Whether the field is absent or has no value."""
+    assert {one.code for one in report({USAGE: None}, waiver(path="~")).findings} == {"NX-C025"}
+
+
+def test_of_a_waived_advisory_only_the_form_is_checked() -> None:
+    """Whether it meets a vulnerability is the audit's to say."""
+    text = waiver(code="NX-C043")[FILE]
     assert isinstance(text, str)
-    assert report({FILE: text + ADVISORY}).findings == ()
-    assert [one.line for one in report({FILE: text + ADVISORY.replace("owner: octocat, ", "")}).findings] == [7]
+    assert report({USAGE: None, FILE: text + ADVISORY}).findings == ()
+    assert [one.line for one in report({USAGE: None, FILE: text + ADVISORY.replace("owner: octocat, ", "")}).findings] == [7]

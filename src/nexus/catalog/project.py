@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -34,7 +34,7 @@ SETTING = rulebook.enter(
     text="`[tool.nexus.rules]` gives codes or names of rules the severity `error`, `warning` or `off`. A mistyped one would "
     "silently "
     "change nothing.",
-    hint='write `"NX-C033" = "error"` or `owner-missing = "error"`; the reference of rules lists codes and names',
+    hint='write `NX-C033 = "error"` or `package-owner-missing = "error"`; the reference of rules lists codes and names',
 )  # fmt: skip
 
 
@@ -86,15 +86,34 @@ def read(data: bytes | None) -> Project:
                           hint=rulebook.RULES[UNREADABLE].hint)  # fmt: skip
         return Project(present=True, findings=(finding,))
     severities, findings = _severities(_table(document, "tool", "nexus", "rules"), text)
+    unusable = list(_wrong_types(document, text))
     extras = _table(document, "project", "optional-dependencies")
     shared = _names(_table(document, "project").get("dependencies"))
-    members = {name: {**shared, **_names(extras[name])} for name in VARIANTS if name in extras}
-    return Project(present=True, text=text, members=members, severities=severities, findings=tuple(findings))
+    # Of extras that cannot be used nobody knows the members: no package is judged by them.
+    members = {name: {**shared, **_names(extras[name])} for name in VARIANTS if name in extras} if not unusable else {}
+    return Project(present=True, text=text, members=members, severities=severities, findings=(*findings, *unusable))
 
 
 def _names(requirements: Any) -> dict[str, str]:
     texts = [one for one in requirements if isinstance(one, str)] if isinstance(requirements, list) else []
     return {normalise(match[1]): one for one in texts if (match := _NAME.match(one))}
+
+
+def _wrong_types(document: Mapping[str, Any], text: str) -> Iterator[Finding]:
+    """What is read here and is not of its type; `nexus variants check` looks at the requirements themselves."""
+    for keys in (("project",), ("project", "optional-dependencies"), ("tool",), ("tool", "nexus"), ("tool", "nexus", "rules")):
+        parent = _table(document, *keys[:-1])
+        if keys[-1] in parent and not isinstance(parent[keys[-1]], dict):
+            yield _unusable(".".join(keys), "a table", keys[-1], text)
+    extras = _table(document, "project", "optional-dependencies")
+    for name in VARIANTS:
+        if name in extras and not (isinstance(extras[name], list) and all(isinstance(one, str) for one in extras[name])):
+            yield _unusable(f"project.optional-dependencies.{name}", "a list of requirements", name, text)
+
+
+def _unusable(name: str, meant: str, key: str, text: str) -> Finding:
+    line = _line_of_key(key, text)
+    return Finding(code=UNREADABLE, file=PROJECT, line=line, message=f"{shown(name)} is not {meant}", hint=f"write {meant}")
 
 
 def _severities(table: Mapping[str, Any], text: str) -> tuple[dict[str, str], list[Finding]]:
@@ -115,8 +134,12 @@ def _severities(table: Mapping[str, Any], text: str) -> tuple[dict[str, str], li
 
 
 def _setting(message: str, hint: str, key: str, text: str) -> Finding:
-    line = next((n for n, one in enumerate(text.splitlines(), 1) if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", one)), 0)
+    line = _line_of_key(key, text)
     return Finding(code=SETTING, file=PROJECT, line=line, message=message, hint=hint or rulebook.RULES[SETTING].hint)
+
+
+def _line_of_key(key: str, text: str) -> int:
+    return next((n for n, one in enumerate(text.splitlines(), 1) if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", one)), 0)
 
 
 def _table(value: Any, *keys: str) -> dict[str, Any]:

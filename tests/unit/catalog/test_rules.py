@@ -102,6 +102,8 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
     ("NX-C082", [{PROJECT: VALID[PROJECT] + '\n[tool.nexus.rules]\n"NX-C999" = "error"\n'}], PROJECT, 11),
     ("NX-C082", [{PROJECT: VALID[PROJECT] + '\n[tool.nexus.rules]\nmodel-id = "fatal"\n'}], PROJECT, 11),
     ("NX-C083", [{PROJECT: "[project\n"}], PROJECT, 1),
+    ("NX-C083", [{PROJECT: "[project.optional-dependencies]\nproduct = []\necosystem = 'graphs'\n"}], PROJECT, 3),
+    ("NX-C083", [{PROJECT: "tool = 1\n[project]\n"}], PROJECT, 1),
     ("NX-C090", [{USAGE: None, WAIVERS: WAIVER % ("NX-C043", "2026-11-20")}], WAIVERS, 2),
     ("NX-C091", [{WAIVERS: WAIVER % ("NX-C043", "2026-12-20")}], WAIVERS, 2),
     ("NX-C092", [{USAGE: None, WAIVERS: WAIVER % ("NX-C043", "2031-01-01")}], WAIVERS, 2),

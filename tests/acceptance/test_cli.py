@@ -289,8 +289,13 @@ def test_interrupting_a_wait_leaves_the_run_going(shell: Shell) -> None:
     assert shell.json("runs", "show", ref)["stage"] == "RUNNING"
     assert "error[NX306]" in shell.run("runs", "wait", ref, "--timeout", "200ms", code=1).stderr
     assert "no result yet" in shell.run("runs", "result", ref, code=1).stderr
-    assert "is CANCELLED" in shell.run("runs", "cancel", ref, "--reason", "enough").stderr
-    assert "is CANCELLED" in shell.run("runs", "cancel", ref, "--reason", "more").stderr
+    assert "CANCELLED" in shell.run("runs", "cancel", ref, "--reason", "enough").stdout
+    again = shell.json("runs", "cancel", ref, "--reason", "more", "--policy", "Foreground", "--timeout", "20s")
+    assert again == {
+        "algorithm": "slow", "requestId": ref.partition("/")[2], "status": "CANCELLED", "runErrorMessage": again["runErrorMessage"],
+    }  # fmt: skip
+    assert [each["end"] for each in shell.json("runs", "show", ref)["attempts"]] == ["cancelled"]
+    assert "--policy Foreground" in shell.run("runs", "cancel", ref, "--timeout", "5s", code=2).stderr
     assert "enough" in shell.json("runs", "show", ref)["failureDetails"]
 
 
@@ -300,6 +305,18 @@ def test_results_are_stored_byte_for_byte(shell: Shell, tmp_path: Path) -> None:
     shell.run("runs", "wait", ref)
     shell.run("runs", "result", ref, "--to", str(tmp_path / "out.bin"))
     assert (tmp_path / "out.bin").read_bytes() == bytes(range(256))
+    refused = shell.run("runs", "result", ref, "--to", str(tmp_path / "out.bin"), code=1).stderr
+    assert "exists" in refused
+    assert "--force" in refused
+    (tmp_path / "out.bin").write_bytes(b"older")
+    (tmp_path / "link").symlink_to("out.bin")
+    shell.run("runs", "result", ref, "--to", str(tmp_path / "link"), "--force")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "out.bin").read_bytes() == bytes(range(256))
+    shell.run("runs", "result", ref, "--to", "/dev/null")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out.bin"]
+    assert "not JSON" in shell.run("runs", "result", ref, "-o", "json", code=2).stderr
+    assert "redirect" in shell.run("runs", "result", ref, "-o", "json", "--to", "x", code=2).stderr
     piped = subprocess.run([str(NEXUS), "runs", "result", ref], env=shell.environment, capture_output=True, check=True)
     assert piped.stdout == bytes(range(256))
     assert "cannot be written" in shell.run("runs", "result", ref, "--to", str(tmp_path / "no" / "x"), code=2).stderr
@@ -315,6 +332,7 @@ def test_manifests_are_applied_once_and_refused_with_findings(shell: Shell, tmp_
     refused = shell.run("apply", "-f", str(tmp_path), code=2).stderr
     assert f"{tmp_path / 'bad.yaml'}:" in refused
     assert "error[NX210]" in refused
+    assert "container.image" in shell.run("algorithms", "show", "late", "-o", "csv").stdout
     names = [template["name"] for template in shell.json("algorithms", "list")]
     assert "late" in names
     assert "bad" not in names

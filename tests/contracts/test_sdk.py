@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from nexus.kernel.errors import (
     UnknownAlgorithm,
     WaitTimeout,
 )
-from nexus.sdk import Nexus, NexusClient, RunRef
+from nexus.sdk import Nexus, NexusClient, RunRef, files
 from nexus.sdk.answers import RefusedManifests
 from tests.contracts.fake_service import FakeService
 
@@ -267,6 +268,55 @@ async def test_a_download_is_whole_or_not_there(service: FakeService, client: Ne
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
 
 
+async def test_a_download_overwrites_only_when_told(
+    service: FakeService, client: NexusClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that exists, or comes while the result is on its way, stays; where files cannot have two names as well."""
+    run = await client.submit("solve", {})
+    service.finish(run.id, b"new")
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    with pytest.raises(Conflict, match="exists"):
+        await client.download(run, target, overwrite=False)
+    assert target.read_bytes() == b"old"
+    assert await client.download(run, target) == 3
+    assert target.read_bytes() == b"new"
+
+    async def meanwhile() -> AsyncIterator[bytes]:
+        yield b"mine"
+        target.write_bytes(b"theirs")
+
+    for links in (os.link, _no_links):
+        monkeypatch.setattr(os, "link", links)
+        target.unlink()
+        with pytest.raises(Conflict, match="exists"):
+            await files.store(meanwhile(), target, overwrite=False)
+        assert target.read_bytes() == b"theirs"
+        assert await files.store(_pieces(b"x", b"y"), tmp_path / f"fresh-{links.__name__}", overwrite=False) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh-_no_links", "fresh-link", "out"]
+
+
+def _no_links(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def test_a_download_goes_into_what_is_no_file(tmp_path: Path) -> None:
+    """A pipe is written into, not replaced; a folder is refused by its name."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    assert await files.store(_pieces(b"through"), pipe, overwrite=False) == 7
+    assert await reading == b"through"
+    assert pipe.is_fifo()
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        await files.store(_pieces(b"x"), tmp_path, overwrite=True)
+
+
 async def test_listings_follow_the_cursor(service: FakeService, client: NexusClient) -> None:
     """runs() gives every run once over many pages, and stops at its limit."""
     await client.submit_many("solve", [{}] * 230)
@@ -291,6 +341,10 @@ async def test_cancel_and_metadata(service: FakeService, client: NexusClient) ->
     await client.cancel(run, reason="enough", policy="Orphan", initiator="me")
     assert json.loads(service.bodies[-1]) == {"initiator": "me", "reason": "enough", "cancellationPolicy": "Orphan"}
     assert (await client.metadata(run)).lifecycle_stage == "CANCELLED"
+    service.faults.append(web.Response(text="some are left"))
+    assert await client.cancel(run, policy="Foreground", wait=2.5) == "some are left"
+    assert service.requests[-1][1].endswith("?wait=2.500")
+    assert await client.cancel(run) == ""
 
 
 async def test_runs_are_found_by_their_tag(client: NexusClient) -> None:

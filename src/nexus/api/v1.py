@@ -13,7 +13,9 @@ from nexus.api.routes import BOTH, Field, Route
 from nexus.api.services import Context
 from nexus.kernel.access import Scope
 from nexus.kernel.errors import AlreadyReported, InvalidEnvelope
+from nexus.kernel.units import format_duration
 from nexus.runs import launching
+from nexus.runs.cancellation import FOREGROUND_S
 from nexus.runs.model import Report
 from nexus.wire import v1
 
@@ -24,22 +26,29 @@ MAX_URI = 8 * 1024
 MAX_WORDS = 1024
 
 _WAIT = Field("wait", "number", "Seconds (at most 60) to hold the answer until the run has ended.")
+_PATIENCE = Field("wait", "number", "Seconds (at most 60, 30 unless given) that Foreground waits for processes to end.")
 _NOT_FOUND = {404: "No run of this algorithm has this id."}
 
 
 async def cancel(context: Context, request: Request) -> Answer:
     """Stores the cancel, then ends what runs. A run that has ended stays as it is."""
+    query = request.query()
+    wait_s = seconds(query, "wait", context.settings.max_wait_s) if "wait" in query else FOREGROUND_S
     await guard.find_run(context, request)
     asked = await request.json(v1.CancelRequest, MAX_BODY)
     initiator, reason = asked.initiator or request.principal.name, asked.reason or ""
-    await context.services.cancellation.cancel(
+    done = await context.services.cancellation.cancel(
         request.parts[0],
         request.parts[1],
         policy=asked.cancellationPolicy,
         initiator=initiator[:MAX_WORDS],
         reason=reason[:MAX_WORDS],
+        wait_s=wait_s,
     )
-    return Answer(200)
+    if done.gone:
+        return Answer(200)
+    left = f"The run is cancelled. Processes of it had not ended after {format_duration(wait_s)}; the service goes on ending them."
+    return Answer(200, left.encode())
 
 
 async def result(context: Context, request: Request) -> Answer:
@@ -118,8 +127,10 @@ def _shortened(text: str, limit: int) -> str:
 ROWS = (
     Route(
         name="cancel", method="POST", path="/algorithm/{api}/cancel/{algorithm}/requests/{id}", apis=BOTH, handler=cancel,
-        doc="Cancel a run: Background and Foreground with its whole tree, Orphan this run alone. What has ended stays as it is.",
-        scope=Scope.SUBMIT, takes=v1.CancelRequest, gives="text/plain",
+        doc="Cancel a run: Background and Foreground with its whole tree, Orphan this run alone. What has ended stays as it is. "
+        "Background answers when the cancel is stored; Foreground when no process is left, or after its wait: the text then says "
+        "that some are, and the service goes on ending them.",
+        scope=Scope.SUBMIT, takes=v1.CancelRequest, gives="text/plain", query=(_PATIENCE,),
         statuses={400: "No such policy, or not a cancel request.", **_NOT_FOUND},
     ),
     Route(

@@ -39,7 +39,7 @@ def list_(fmt: str, service: Service) -> None:
 
 @algorithms.command()
 @click.argument("name")
-@output.output_option("table", "json", "yaml")
+@output.output_option()
 @service_options
 def show(name: str, fmt: str, service: Service) -> None:
     """One algorithm with its configuration.
@@ -51,7 +51,7 @@ def show(name: str, fmt: str, service: Service) -> None:
     with service.connect() as nexus:
         template = nexus.algorithm(name)
     record: dict[str, Any] = msgspec.to_builtins(template)
-    if fmt == "table":
+    if fmt in ("table", "csv"):
         for part in ("configuration", "annotations"):
             record.update(_flat(record.pop(part, {})))
     output.emit_one(record, fmt)

@@ -14,8 +14,8 @@ FORMATS = ("table", "json", "yaml", "csv")
 Row = Mapping[str, Any]
 
 
-def output_option(*formats: str) -> Callable[[Any], Any]:
-    """The ``-o/--output`` option with these formats (default: the usual four)."""
+def output_option(*formats: str, help_: str = "How to print data.") -> Callable[[Any], Any]:
+    """The ``-o/--output`` option with these formats, the first of which is the default (the usual four unless given)."""
     choices = formats or FORMATS
     return click.option(
         "-o",
@@ -24,7 +24,7 @@ def output_option(*formats: str) -> Callable[[Any], Any]:
         type=click.Choice(choices),
         default=choices[0],
         show_default=True,
-        help="How to print data.",
+        help=help_,
     )
 
 
@@ -47,6 +47,31 @@ def emit_one(record: Row, fmt: str) -> None:
         sys.stdout.write(render([record], "csv"))
     else:
         sys.stdout.write(_structured(record, fmt))
+
+
+def emit_value(value: Any, fmt: str) -> None:
+    """Prints any JSON value: objects and lists of objects as records and rows, everything else as one column."""
+    import json
+
+    if fmt == "json":
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    elif fmt == "yaml":
+        import yaml
+
+        sys.stdout.write(str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True)))
+    elif isinstance(value, dict):
+        emit_one({name: _inline(item) for name, item in value.items()}, fmt)
+    else:
+        items = value if isinstance(value, list) else [value]
+        rows = [item if isinstance(item, dict) else {"value": item} for item in items]
+        emit([{name: _inline(item) for name, item in row.items()} for row in rows], fmt)
+
+
+def _inline(value: Any) -> Any:
+    """A value for one cell: what is nested, as JSON."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
 
 
 def note(text: str) -> None:

@@ -98,17 +98,33 @@ def wait(algorithm: str, run_id: str | None, timeout: str | None, fmt: str, serv
 @run_arguments
 @click.option("--reason", help="Why; kept with the run.")
 @click.option("--policy", type=click.Choice(("Background", "Foreground", "Orphan")), default="Background", show_default=True,
-              help="Orphan cancels this run alone, the others its whole tree.")  # fmt: skip
+              help="Orphan cancels this run alone, the others its whole tree; Foreground waits for its processes.")  # fmt: skip
+@click.option("--timeout", metavar="DURATION", help="With --policy Foreground: how long to wait, at most 60s.  [default: 30s]")
+@output.output_option()
 @service_options
-def cancel(algorithm: str, run_id: str | None, reason: str | None, policy: Any, service: Service) -> None:
+def cancel(algorithm: str, run_id: str | None, policy: Any, timeout: str | None, fmt: str, service: Service, **given: Any) -> None:
     """Cancel a run. One that has ended stays as it is.
+
+    The cancel is stored when this returns, and nothing of the run starts any more. Its processes are told to end at once; the
+    service goes on until they have, also after a restart of it.
 
     Example: nexus runs cancel solve 0193a1b2 --reason "wrong input"
     """
+    from nexus.cli import runs_views
+    from nexus.kernel.errors import InvalidInput
+
+    if timeout is not None and policy != "Foreground":
+        raise InvalidInput(f"`--timeout` is for a cancel that waits, and {policy} does not", hint="add --policy Foreground")
     with service.connect() as nexus:
         ref = find_run(nexus, algorithm, run_id)
-        nexus.cancel(ref, reason=reason or "", policy=policy)
-        output.note(f"{ref} is {nexus.result(ref).stage}")
+        left = nexus.cancel(ref, reason=given["reason"] or "", policy=policy, wait=_seconds(timeout))
+        result = nexus.result(ref)
+    if fmt == "table":
+        output.emit_one({"run": str(ref), "stage": result.stage, "cause": result.message}, fmt)
+    else:
+        output.emit_one(runs_views.outcome(result), fmt)
+    if left:
+        output.note(f"{left}\nnexus runs show {ref}    tells of each attempt whether it has ended")
 
 
 def read_parameters(payload: str | None, pairs: tuple[str, ...]) -> bytes | Path | dict[str, Any]:

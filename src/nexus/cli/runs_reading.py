@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import threading
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 STAGES = ("NEW", "BUFFERED", "RUNNING", "COMPLETED", "FAILED", "SCHEDULING_FAILED", "DEADLINE_EXCEEDED", "CANCELLED")
 _PATIENT_S = 120.0
+_MAX_SHOWN_BYTES = 64 << 20
 _STEERING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")  # control characters but tab, line feed, return
 
 
@@ -119,20 +121,27 @@ def logs(algorithm: str, run_id: str | None, follow: bool, attempt: int | None, 
 
 @click.command()
 @run_arguments
-@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="Store it in this file.")
+@click.option("--to", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Store it in this file, whole or not at all.")  # fmt: skip
+@click.option("--force", is_flag=True, help="With --to: overwrite a file that exists.")
+@output.output_option("stored", *output.FORMATS, help_="`stored`: the bytes as they are; the others show a JSON result so.")
 @service_options
-def result(algorithm: str, run_id: str | None, to: Path | None, service: Service) -> None:
+def result(algorithm: str, run_id: str | None, to: Path | None, force: bool, fmt: str, service: Service) -> None:
     """The result of a completed run, as the algorithm stored it.
 
     Example: nexus runs result solve 0193a1b2 --to solution.json
     """
     from nexus.kernel.errors import InvalidInput
-    from nexus.kernel.units import format_bytes
 
+    if to is not None:
+        _store(service, algorithm, run_id, to, force=force, fmt=fmt)
+        return
+    if force:
+        raise InvalidInput("`--force` is about a file", hint="name it with --to FILE")
     with service.connect() as nexus:
         ref = find_run(nexus, algorithm, run_id)
-        if to is not None:
-            output.note(f"{to}: {format_bytes(nexus.download(ref, to))}")
+        if fmt != "stored":
+            output.emit_value(_json(nexus, ref), fmt)
             return
         for piece in nexus.result_pieces(ref):
             if sys.stdout.isatty() and b"\x00" in piece:
@@ -140,6 +149,41 @@ def result(algorithm: str, run_id: str | None, to: Path | None, service: Service
             _write(sys.stdout.buffer, piece)
         if sys.stdout.isatty():
             sys.stdout.write("\n")
+
+
+def _store(service: Service, algorithm: str, run_id: str | None, to: Path, *, force: bool, fmt: str) -> None:
+    from nexus.kernel.errors import Conflict, InvalidInput
+    from nexus.kernel.units import format_bytes
+
+    if fmt != "stored":
+        raise InvalidInput(f"`--to` stores the result as it is, not as {fmt}", hint=f"leave out --to and redirect: -o {fmt} > {to}")
+    with service.connect() as nexus:
+        ref = find_run(nexus, algorithm, run_id)
+        try:
+            size = nexus.download(ref, to, overwrite=force)
+        except Conflict as error:
+            if to.exists() and not force:
+                error.hint = "--force overwrites it"
+            raise
+    output.note(f"{to}: {format_bytes(size)}")
+
+
+def _json(nexus: Nexus, ref: RunRef) -> Any:
+    """The result as a value. Raises InvalidInput when it is no JSON, or more than a terminal is for."""
+    from nexus.kernel.errors import InvalidInput
+    from nexus.kernel.units import format_bytes
+
+    data = bytearray()
+    for piece in nexus.result_pieces(ref):
+        data += piece
+        if len(data) > _MAX_SHOWN_BYTES:
+            raise InvalidInput(
+                f"the result of `{ref}` has more than {format_bytes(_MAX_SHOWN_BYTES)}", hint="store it with --to FILE"
+            )
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"the result of `{ref}` is not JSON", hint="leave out -o, or store it with --to FILE") from None
 
 
 def _copy(nexus: Nexus, ref: RunRef, stream: Any, to: BinaryIO, attempt: int | None, follow: bool) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from nexus.kernel.clock import Clock
 from nexus.kernel.errors import InvalidInput
 from nexus.runs import lifecycle
 from nexus.runs.model import Run, Stage
 from nexus.runs.ports import Change, RunStore
 
+FOREGROUND_S = 30.0  # unless the caller says another; existing clients give up after 120 s
 POLICIES = ("Background", "Foreground", "Orphan")
 
 
@@ -19,9 +22,19 @@ class Ender(Protocol):
 
     async def end(self, run: Run) -> None: ...
 
-    async def wait_ended(self, runs: list[Run]) -> None:
-        """Returns when no process of these runs is left."""
+    async def wait_ended(self, runs: list[Run], wait_s: float) -> bool:
+        """Whether no process of these runs is left: as soon as that is so, or after *wait_s* seconds."""
         ...
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cancel did: the ``runs`` it cancelled (none when the run had ended and none of its tree was left).
+
+    ``gone`` is False when a Foreground cancel did not see all their processes end in its time; the service goes on ending them.
+    """
+
+    runs: list[Run]
+    gone: bool = True
 
 
 class Cancellation:
@@ -33,11 +46,13 @@ class Cancellation:
         self._ender = ender
         self._on_step = on_step or (lambda _: None)
 
-    async def cancel(self, algorithm: str, run_id: str, *, policy: str | None, initiator: str, reason: str) -> list[Run]:
-        """The runs this cancelled (none when the run had ended and none of its tree was left).
+    async def cancel(
+        self, algorithm: str, run_id: str, *, policy: str | None, initiator: str, reason: str, wait_s: float = FOREGROUND_S
+    ) -> Cancelled:
+        """Cancels a run as *policy* says.
 
         Background and Foreground take the whole tree, Orphan this run alone; Foreground returns when no process of it is left, or
-        after a while. Raises RunNotFound, InvalidInput for another policy.
+        after *wait_s* seconds. Raises RunNotFound, InvalidInput for another policy.
         """
         policy = policy or "Background"
         if policy not in POLICIES:
@@ -58,7 +73,9 @@ class Cancellation:
         self._on_step("cancel.after-store")
         for run in cancelled:
             await self._ender.end(run)
+        gone = True
         if policy == "Foreground":
-            await self._ender.wait_ended([change.after for change in changes if change.after.stage is Stage.CANCELLED])
+            family = [change.after for change in changes if change.after.stage is Stage.CANCELLED]
+            gone = await self._ender.wait_ended(family, wait_s)
         self._on_step("cancel.after-effects")
-        return cancelled
+        return Cancelled(runs=cancelled, gone=gone)

@@ -21,7 +21,6 @@ from nexus.runs.ports import Absent, Alive, Ended, Engine, RunStore
 from nexus.runs.reading import Reading
 
 SWEEP_EVERY = timedelta(minutes=10)
-_FOREGROUND = timedelta(seconds=30)  # how long a cancel may wait for processes to end; existing clients give up after 120 s
 _STRIDE = 16  # steps of a long walk between two turns of the loop: a step reads a file or a row
 
 log = logging.getLogger("nexus.supervisor")
@@ -75,15 +74,17 @@ class Supervision:
         if self._dispatcher.launching(run.id) is not None:
             await self._cancel(run.id, run.attempt + 1)
 
-    async def wait_ended(self, runs: list[Run]) -> None:
-        """Returns when no process of these runs is left, or after a while."""
+    async def wait_ended(self, runs: list[Run], wait_s: float) -> bool:
+        """Whether no process of these runs is left: as soon as that is so, or after *wait_s* seconds."""
         try:
-            async with asyncio.timeout(_FOREGROUND.total_seconds()):
+            async with asyncio.timeout(wait_s):
                 for number, run in enumerate(runs):
                     await _breathe(number)
                     await self._wait_ended(run)
         except TimeoutError:
             log.warning("supervisor.cancel-takes-long", extra={"fields": {"runs": len(runs)}})
+            return False
+        return True
 
     async def _wait_ended(self, run: Run) -> None:
         launch = self._dispatcher.launching(run.id)

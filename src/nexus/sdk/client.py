@@ -25,6 +25,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import msgspec
 
 from nexus.kernel.errors import Conflict, InvalidInput, NotFound, ServiceUnreachable, WaitTimeout
+from nexus.sdk import files
 from nexus.sdk import manifests as manifest_files
 from nexus.sdk.encoding import from_json, parameters_body
 from nexus.sdk.model import Applied, RunPage, RunRef, RunResult, RunView, Template, Templates
@@ -135,11 +136,19 @@ class NexusClient:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def cancel(self, ref: Ref, *, reason: str = "", policy: Policy = "Background", initiator: str = "") -> None:
-        """Cancels the run; with its whole tree unless *policy* is ``Orphan``. A run that has ended stays as it is."""
+    async def cancel(
+        self, ref: Ref, *, reason: str = "", policy: Policy = "Background", initiator: str = "", wait: float | None = None
+    ) -> str:
+        """Cancels the run; with its whole tree unless *policy* is ``Orphan``. A run that has ended stays as it is.
+
+        ``Foreground`` returns when no process of it is left, or after *wait* seconds (at most 60; 30 unless given), and then
+        with what the service says of those that are left; else with an empty text.
+        """
         run = _ref(ref)
         body = {"initiator": initiator or _user(), "reason": reason or "cancelled by its user", "cancellationPolicy": policy}
-        await self._transport.request("POST", f"{API}/cancel/{_run(run)}", body=body)
+        query = {"wait": f"{wait:.3f}"} if wait is not None else None
+        answer = await self._transport.request("POST", f"{API}/cancel/{_run(run)}", query=query, body=body)
+        return answer.body.decode("utf-8", "replace").strip()
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -192,23 +201,12 @@ class NexusClient:
         async for piece in self._result_pieces(await self.result(ref)):
             yield piece
 
-    async def download(self, ref: Ref, path: Path | str) -> int:
-        """Stores the result in a file, whole or not at all, and returns its size in bytes."""
-        result = await self.result(ref)
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
-        size = 0
-        try:
-            with partial.open("wb") as file:
-                async for chunk in self._result_pieces(result):
-                    await asyncio.to_thread(file.write, chunk)
-                    size += len(chunk)
-            partial.replace(target)
-        except OSError as error:
-            raise InvalidInput(f"`{target}` cannot be written: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return size
+    async def download(self, ref: Ref, path: Path | str, *, overwrite: bool = True) -> int:
+        """Stores the result in a file, whole or not at all, and returns its size in bytes.
+
+        Without *overwrite* a file that exists stays as it is: Conflict. What is no file, such as a pipe, is written into.
+        """
+        return await files.store(self._result_pieces(await self.result(ref)), Path(path), overwrite=overwrite)
 
     async def metadata(self, ref: Ref) -> v1.Metadata:
         """What API v1 tells of the run."""

@@ -89,8 +89,10 @@ class Nexus:
             )
         )
 
-    def cancel(self, ref: Ref, *, reason: str = "", policy: Policy = "Background", initiator: str = "") -> None:
-        self._call(self._client.cancel(ref, reason=reason, policy=policy, initiator=initiator))
+    def cancel(
+        self, ref: Ref, *, reason: str = "", policy: Policy = "Background", initiator: str = "", wait: float | None = None
+    ) -> str:
+        return self._call(self._client.cancel(ref, reason=reason, policy=policy, initiator=initiator, wait=wait))
 
     def result(self, ref: Ref) -> RunResult:
         return self._call(self._client.result(ref))
@@ -107,8 +109,8 @@ class Nexus:
     def result_pieces(self, ref: Ref) -> Iterator[bytes]:
         return self._iterate(self._client.result_pieces(ref))
 
-    def download(self, ref: Ref, path: Path | str) -> int:
-        return self._call(self._client.download(ref, path))
+    def download(self, ref: Ref, path: Path | str, *, overwrite: bool = True) -> int:
+        return self._call(self._client.download(ref, path, overwrite=overwrite))
 
     def metadata(self, ref: Ref) -> v1.Metadata:
         return self._call(self._client.metadata(ref))

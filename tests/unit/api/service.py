@@ -59,11 +59,18 @@ class Hands:
 
 
 class NoEnder:
-    async def end(self, run: Run) -> None:
-        """There is nothing to end here."""
+    """Nothing runs here. ``gone`` is what a wait for processes gives, ``waited_s`` how long the last one might have been."""
 
-    async def wait_ended(self, runs: list[Run]) -> None:
-        """Nothing runs, so nothing is waited for."""
+    def __init__(self) -> None:
+        self.gone = True
+        self.waited_s: float | None = None
+
+    async def end(self, run: Run) -> None:
+        """There is nothing to end."""
+
+    async def wait_ended(self, runs: list[Run], wait_s: float) -> bool:
+        self.waited_s = wait_s
+        return self.gone
 
 
 class Reply:
@@ -104,6 +111,7 @@ class House:
         self.algorithms = Algorithms(self.store, self.clock)
         self.reading = Reading(observed, self.objects, self.algorithms, self.engine, objects_root="/data/objects")
         observed.listeners.append(self.reading.observe)
+        self.ender = NoEnder()
         self.signer = Signer(b"s" * 32, self.clock)
         self.submission = Submission(
             observed,
@@ -118,7 +126,7 @@ class House:
         self.services = Services(
             submission=self.submission,
             completion=Completion(observed, self.clock),
-            cancellation=Cancellation(observed, self.clock, NoEnder()),
+            cancellation=Cancellation(observed, self.clock, self.ender),
             reading=self.reading,
             tagging=Tagging(observed, self.clock),
             algorithms=self.algorithms,

@@ -84,6 +84,26 @@ def test_attempts_are_whole_in_json_and_left_out_of_csv() -> None:
     assert not {"attempts", "lateReports"} & runs_views.flat(run).keys()
 
 
+@pytest.mark.parametrize(
+    ("value", "fmt", "printed"),
+    [
+        ([{"a": 1, "b": [1, {"c": "ü"}]}, {"a": 2}], "table", 'A  B\n1  [1, {"c": "ü"}]\n2\n'),
+        ([{"a": 1, "b": {}}, {"a": 2}], "csv", "a,b\n1,{}\n2,\n"),
+        ({"sum": 36, "deep": {"er": True}}, "table", 'sum   36\ndeep  {"er": true}\n'),
+        ({"sum": 36}, "csv", "sum\n36\n"),
+        ([1, "two"], "csv", "value\n1\ntwo\n"),
+        (123456789012345678901234567890, "json", "123456789012345678901234567890\n"),
+        ({"ü": [1]}, "json", '{\n  "ü": [\n    1\n  ]\n}\n'),
+        ({"b": 1, "a": ["x"]}, "yaml", "b: 1\na:\n- x\n"),
+        ([], "table", "nothing to show\n"),
+    ],
+)
+def test_any_result_is_printed_in_every_form(capsys: pytest.CaptureFixture[str], value: Any, fmt: str, printed: str) -> None:
+    """Objects are records, lists of objects rows, everything else a column; what is nested stays JSON."""
+    output.emit_value(value, fmt)
+    assert capsys.readouterr().out == printed
+
+
 def test_what_is_printed_as_json_has_the_wires_names() -> None:
     """`-o json` shows the service's field names and times."""
     plain = runs_views.plain(_run(2, 1, payload_bytes=7))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from nexus.kernel.errors import InvalidInput, RunNotFound
+from nexus.runs.cancellation import Cancelled
 from nexus.runs.model import ExitKind, Stage
 from tests.unit.runs.rig import HeldBack, Rig
 
@@ -51,7 +52,7 @@ def test_a_finished_run_stays_as_it_is(rig: Rig) -> None:
     rig.report(run_id)
     rig.settle()
     before = rig.run(run_id)
-    assert rig.do(rig.life.cancellation.cancel("demand", run_id, policy=None, **WORDS)) == []
+    assert rig.do(rig.life.cancellation.cancel("demand", run_id, policy=None, **WORDS)) == Cancelled(runs=[])
     assert rig.run(run_id) is before
 
 
@@ -96,6 +97,28 @@ def test_foreground_waits_for_a_launch_under_way(rig: Rig) -> None:
     rig.settle()
     assert ("cancel-Foreground", run_id) in rig.acknowledged
     assert not rig.at_work()
+
+
+@pytest.mark.parametrize("wait_s", [30.0, 5.0, 0.0])
+def test_foreground_says_whether_the_processes_are_gone(rig: Rig, wait_s: float) -> None:
+    """It waits as long as was asked for, and then tells that something is left; the service goes on ending it."""
+    run_id, quick = rig.begin(), rig.begin()
+    cancel = rig.life.engine.cancel
+
+    async def not_that_one(run: str, attempt: int) -> None:
+        if run != run_id:
+            await cancel(run, attempt)
+
+    rig.life.engine.cancel = not_that_one  # type: ignore[method-assign]
+    words = {"policy": "Foreground", **WORDS}
+    assert rig.do(rig.life.cancellation.cancel("demand", quick, **words)).gone
+    began = rig.loop.time()
+    done = rig.do(rig.life.cancellation.cancel("demand", run_id, wait_s=wait_s, **words))
+    assert ([run.id for run in done.runs], done.gone) == ([run_id], False)
+    assert rig.loop.time() - began == pytest.approx(wait_s, abs=0.1)
+    rig.life.engine.cancel = cancel  # type: ignore[method-assign]
+    rig.wait(61.0)
+    assert rig.at_work() == []
 
 
 def test_foreground_does_not_wait_for_ever(rig: Rig) -> None:

@@ -16,11 +16,10 @@ from nexus.runs.attempts import Attempt
 from nexus.runs.configuration import Configuration
 from nexus.runs.model import Report, Run, Stage
 from nexus.runs.reading import STREAMS
-from nexus.runs.templates import WIRE_SECTIONS
+from nexus.runs.templates import shown_overrides
 from nexus.wire import v1
 
 _ENDED_BADLY = frozenset({Stage.FAILED, Stage.CANCELLED, Stage.SCHEDULING_FAILED, Stage.DEADLINE_EXCEEDED})
-_EMPTY = {name: msgspec.Raw(b'""' if name == "command" else b"{}") for name in WIRE_SECTIONS}
 
 
 class LateReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -224,9 +223,7 @@ def _parent(run: Run) -> v1.ParentRequest | None:
 
 
 def _overrides(sent: bytes | None) -> dict[str, msgspec.Raw]:
-    """The overrides with every section present, as existing clients want to see them; the sent sections as they came."""
+    """The overrides as existing clients can read them."""
     if not sent:
         return {}
-    given = msgspec.json.decode(sent, type=dict[str, msgspec.Raw])
-    sections = {**_EMPTY, **{name: raw for name, raw in given.items() if bytes(raw) != b"null"}}
-    return {"configuration_overrides": msgspec.Raw(encode(sections))}
+    return {"configuration_overrides": msgspec.Raw(encode(shown_overrides(msgspec.json.decode(sent))))}

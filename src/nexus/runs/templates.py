@@ -353,6 +353,20 @@ def _compact(value: Any) -> Any:
     return [_compact(child) for child in value] if isinstance(value, list) else value
 
 
+def shown_overrides(given: dict[str, Any]) -> dict[str, Any]:
+    """A request's checked ``customConfiguration`` as the wire shows it: every section there, nothing that was not given.
+
+    Existing clients refuse a whole answer for a null, a quantity that is a number, or a choice that is an empty text.
+    """
+    said = {
+        name: {key: value for key, value in section.items() if value != ""} if isinstance(section, dict) else section
+        for name, section in _compact(given).items()
+        if section != ""
+    }
+    sections = _sections({"command": "", **said})
+    return sections if "args" in said else {name: value for name, value in sections.items() if name != "args"}
+
+
 def _sections(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec as the wire shows it: every section there, quantities as text, one name for the payload's serialization."""
     sections: dict[str, Any] = {key: spec.get(key, {}) for key in WIRE_SECTIONS}

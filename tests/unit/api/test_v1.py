@@ -480,3 +480,12 @@ async def test_an_empty_body_is_called_empty(house: House, route: str) -> None:
     reply = await house.call("POST", at(route, await house.accept()), b"")
     assert reply.status == 400
     assert "the body is empty" in reply.text
+
+
+async def test_overrides_with_numbers_and_nulls_can_be_read_back(house: House) -> None:
+    """Metadata never shows a null, or a number where existing clients want a quantity as text."""
+    given = {"container": {"image": None}, "computeResources": {"limits": {"memory": 1073741824}}}
+    reply = await house.call("POST", RUN, {"algorithmParameters": {}, "customConfiguration": given})
+    shown = (await house.call("GET", at("metadata", reply.json()["requestId"]))).json()["configuration_overrides"]
+    assert shown["computeResources"] == {"limits": {"memory": "1073741824"}}
+    assert shown["container"] == {}

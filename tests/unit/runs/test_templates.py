@@ -21,6 +21,7 @@ from nexus.runs.templates import (
     Template,
     Workgroup,
     read_manifests,
+    shown_overrides,
 )
 
 HEAD = "apiVersion: science.sneaksanddata.com/v1\n"
@@ -497,3 +498,26 @@ def document(name: str) -> str:
         f'{HEAD}kind: NexusAlgorithmTemplate\nmetadata: {{name: "{name}"}}\n'
         "spec:\n  container: {image: a, registry: b, versionTag: v}\n  command: x\n"
     )
+
+
+def test_overrides_are_shown_as_existing_clients_can_read_them() -> None:
+    """All sections, quantities as text, no null and no empty choice, whatever the request held."""
+    given = {
+        "container": {"image": None, "versionTag": "v2", "registry": ""},
+        "computeResources": {"memoryLimit": 1073741824, "limits": {"cpu": 0.5, "memory": None}},
+        "payloadConfiguration": {"payloadSerialization": "s3", "payloadValidFor": ""},
+        "workgroupRef": None,
+        "errorHandlingBehaviour": "",
+        "runtimeEnvironment": {"deadlineSeconds": 5},
+    }
+    assert shown_overrides(given) == {
+        "container": {"versionTag": "v2"},
+        "computeResources": {"memoryLimit": "1073741824", "limits": {"cpu": "0.5"}},
+        "workgroupRef": {},
+        "command": "",
+        "payloadConfiguration": {"payloadSerializationMode": "s3"},
+        "runtimeEnvironment": {"deadlineSeconds": 5},
+        "errorHandlingBehaviour": {},
+        "datadogIntegrationSettings": {},
+    }
+    assert shown_overrides({"args": ["x"], "command": None})["args"] == ["x"]

@@ -47,10 +47,13 @@ def owners(snapshot: Snapshot) -> list[Owner]:
 
 
 def unsettled(snapshot: Snapshot) -> str:
-    """The first manifest that is missing or has an error in its form; empty when there is none.
+    """The first manifest that is missing, unreadable or has an error in its form; empty when there is none.
 
     While there is one, who owns what is not known, and a CODEOWNERS made now would take owners away.
     """
+    for trouble in snapshot.files.troubles:
+        if trouble.path.split("/")[0] == places.PACKAGES:
+            return trouble.path
     for package in snapshot.packages:
         if package.manifest is None or _wrong(package.manifest.findings):
             return f"{package.path}/{places.PACKAGE_FILE}"

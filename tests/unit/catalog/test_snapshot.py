@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.catalog import checks, difference, editing, owners, snapshot, views
-from nexus.catalog.files import Files, wanted
+from nexus.catalog.files import Files, Trouble, wanted
 from tests.unit.catalog import trees
 from tests.unit.catalog.trees import BENCHMARK, DAY, MODEL, NEXUS, SPACE, USAGE, VALID, build, edited, report
 
@@ -207,3 +207,9 @@ def test_owners_nobody_knows_are_not_taken_out_of_codeowners(text: str) -> None:
     plan = editing.new_package(build(kept), editing.NewPackage(name="other", owners=("octocat",), variants=("ecosystem",)))
     assert "CODEOWNERS" not in {step.path for step in plan.steps}
     assert any("get codeowners" in note for note in plan.notes)
+
+
+def test_packages_nobody_can_read_are_not_taken_out_of_codeowners() -> None:
+    """A folder of packages that is a link, or a manifest without permission, leaves its owners where they are."""
+    unread = build({"CODEOWNERS": owners.codeowners(build()), NEXUS: None}, troubles=(Trouble("link", "packages", "leads out"),))
+    assert owners.unsettled(unread) == "packages"

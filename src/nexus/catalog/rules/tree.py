@@ -54,14 +54,19 @@ def unsettled(snapshot: Snapshot) -> Iterator[Problem]:
             yield Problem(trouble.path, f"{shown(trouble.path)} changed each time it was read")
 
 
-@rule("NX-C003", "link-followed-nowhere", "A symbolic link is not followed", scope="registry", hint="put the file itself here")
+@rule(
+    "NX-C003",
+    "link-followed-nowhere",
+    "A symbolic link is not followed",
+    scope="registry",
+    hint="put the file or folder itself here",
+)
 def link(snapshot: Snapshot) -> Iterator[Problem]:
     """A link that leads out of the registry would publish a file of whoever runs the check; a link to a folder, or to nothing,
     makes the tree differ between machines. Links to files inside the registry are read."""
     for trouble in snapshot.files.troubles:
         if trouble.kind == "link":
-            hint = "put the folder itself here" if trouble.detail.endswith("folder") else ""
-            yield Problem(trouble.path, f"the link {shown(trouble.path)} {trouble.detail}", hint=hint)
+            yield Problem(trouble.path, f"the link {shown(trouble.path)} {trouble.detail}")
 
 
 @rule(

@@ -25,6 +25,7 @@ def _start_alike() -> None:
     """What tests start finds the same world, whoever started the tests: no settings of the caller, no signals it ignores."""
     for name in [name for name in os.environ if name.startswith(_OF_THE_CALLER)]:
         del os.environ[name]
+    os.umask(0o022)
     os.environ.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_SYSTEM=os.devnull)
     for number, usual in (
         (signal.SIGINT, signal.default_int_handler),

@@ -139,6 +139,9 @@ class ProcessSubject:
     async def pass_time(self, seconds: float) -> None:
         """It passes by itself."""
 
+    async def settled(self) -> None:
+        await self.engine._settle(asyncio.get_running_loop().time())
+
     def heard(self, run_id: str) -> list[Ended]:
         return [end for end in self.ends if end.run_id == run_id]
 

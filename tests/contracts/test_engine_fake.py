@@ -9,7 +9,7 @@ import pytest
 
 from nexus.runs.model import ExitKind
 from nexus.runs.ports import Ended, Launch, LaunchFailed
-from nexus.testing.engine import LOG_LIMIT_BYTES, FakeEngine, FakeMachine, FakeProgram
+from nexus.testing.engine import LOG_LIMIT_BYTES, SETTLE_S, FakeEngine, FakeMachine, FakeProgram
 from nexus.testing.suites.engine import SAID, EngineSuite
 
 
@@ -72,6 +72,9 @@ class FakeSubject:
     async def pass_time(self, seconds: float) -> None:
         self.clock.passed_s += seconds
         self.engine.tick()
+
+    async def settled(self) -> None:
+        self.clock.passed_s += SETTLE_S
 
     def heard(self, run_id: str) -> list[Ended]:
         return [end for end in self.ends if end.run_id == run_id]

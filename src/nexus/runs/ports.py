@@ -216,6 +216,7 @@ class Engine(Protocol):
     E6  The attempt ends by itself at its deadline and at its memory limit, with everything it started.
     E7  A service that dies leaves attempts running; the next one sees them as Alive and can cancel them.
     E8  Logs are bounded in size, keep bytes as written, and stay readable after the end until forget().
+    E9  start() and live() cost what lives and what ended just now, old() what it gives: however much is kept besides.
     """
 
     async def start(self, on_end: Callable[[Ended], None]) -> None:
@@ -239,8 +240,12 @@ class Engine(Protocol):
 
     async def status(self, run_id: str, attempt: int) -> Alive | Ended | Absent: ...
 
-    async def attempts(self) -> list[tuple[str, int]]:
-        """Every attempt that is alive, or has ended and was not forgotten."""
+    async def live(self) -> list[tuple[str, int]]:
+        """Run and attempt of all that is alive; among them may be some that ended just now or never began."""
+        ...
+
+    async def old(self, before: datetime) -> list[tuple[str, int]]:
+        """Run and attempt of all that ended before that moment and was not forgotten."""
         ...
 
     async def cancel(self, run_id: str, attempt: int) -> None: ...

@@ -103,7 +103,7 @@ class Supervision:
         starts. An attempt that was created but not stored as started is stored now.
         """
         alive: list[Run] = []
-        for number, (run_id, attempt) in enumerate(await self._engine.attempts()):
+        for number, (run_id, attempt) in enumerate(await self._engine.live()):
             await _breathe(number)
             run = await self._store.find(run_id)
             if run is None or run.stage.final or attempt < run.attempt:
@@ -192,24 +192,27 @@ class Supervision:
                 await self._cancel(run_id, attempt)
 
     async def sweep(self) -> int:
-        """Forgets logs and exits of runs that ended long ago, ends attempts nobody wants; how many were forgotten.
+        """Ends attempts nobody wants, forgets logs and exits of runs that ended long ago; how many runs were forgotten.
 
-        Walks over everything the engine keeps, in small steps.
+        Looks at what lives and at what ended long ago, in small steps: what is kept between the two costs nothing.
         """
-        forgotten: set[str] = set()
-        now = self._clock.now()
-        for number, (run_id, attempt) in enumerate(await self._engine.attempts()):
+        for number, (run_id, attempt) in enumerate(await self._engine.live()):
             await _breathe(number)
             run = await self._store.find(run_id)
-            if run_id in forgotten or (run is not None and not run.stage.final):
+            if run is not None and not lifecycle.outstays(run, self._elapsed.since_end_s(run)):
                 continue
             if isinstance(await self._engine.status(run_id, attempt), Alive):
-                if run is None or lifecycle.outstays(run, self._elapsed.since_end_s(run)):
-                    await self._cancel(run_id, attempt)
-            elif run is None or (now - run.last_modified > self._keep_logs and await self._keep_ends(run)):
+                await self._cancel(run_id, attempt)
+        now = self._clock.now()
+        old = await self._engine.old(now - self._keep_logs)
+        forgotten = 0
+        for number, run_id in enumerate(dict.fromkeys(run_id for run_id, _ in old)):
+            await _breathe(number)
+            run = await self._store.find(run_id)
+            if run is None or (run.stage.final and now - run.last_modified > self._keep_logs and await self._keep_ends(run)):
                 await self._engine.forget(run_id)
-                forgotten.add(run_id)
-        return len(forgotten)
+                forgotten += 1
+        return forgotten
 
     async def _keep_ends(self, run: Run) -> bool:
         """Whether the store knows how each attempt of the run ended: those nobody heard of are told to it now."""

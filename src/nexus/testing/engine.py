@@ -7,6 +7,7 @@ happens by itself: `finish`, `write` and `tick` make it happen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
 
@@ -15,6 +16,7 @@ from nexus.runs.model import Exit, ExitKind
 from nexus.runs.ports import Absent, Alive, Ended, Launch, LaunchFailed
 
 LOG_LIMIT_BYTES = 1 << 16
+SETTLE_S = 10.0  # an end that was told this long ago is not told again at a start
 _LEFT_OUT = b"\n[nexus: %d bytes left out here]\n"
 Key = tuple[str, int]
 
@@ -26,6 +28,7 @@ class _Attempt:
         self.started_at = clock.now()
         self.began = clock.monotonic()
         self.exit: Exit | None = None
+        self.told: float | None = None  # when a listener heard of the end first
         self.logs = {"stdout": b"", "stderr": b""}
 
 
@@ -61,11 +64,12 @@ class FakeEngine:
     # ── the port ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, on_end: Callable[[Ended], None]) -> None:
-        """Begins telling of ends, those that nobody heard of first."""
+        """Begins telling of ends, those that nobody heard of, or only just, first."""
         self._on_end = on_end
+        now = self._clock.monotonic()
         for key, attempt in self.machine.attempts.items():
-            if attempt.exit is not None:
-                on_end(Ended(run_id=key[0], attempt=key[1], exit=attempt.exit))
+            if attempt.exit is not None and (attempt.told is None or now - attempt.told < SETTLE_S):
+                self._tell(key, attempt)
 
     async def stop(self) -> None:
         """Ends telling; attempts go on."""
@@ -103,9 +107,13 @@ class FakeEngine:
             return Alive(uid=known.uid, started_at=known.started_at)
         return Ended(run_id=run_id, attempt=attempt, exit=known.exit)
 
-    async def attempts(self) -> list[tuple[str, int]]:
-        """Every attempt that was not forgotten."""
-        return list(self.machine.attempts)
+    async def live(self) -> list[tuple[str, int]]:
+        """Every attempt that has not ended."""
+        return [key for key, known in self.machine.attempts.items() if known.exit is None]
+
+    async def old(self, before: datetime) -> list[tuple[str, int]]:
+        """Every attempt that ended before that moment and was not forgotten."""
+        return [key for key, known in self.machine.attempts.items() if known.exit is not None and known.exit.ended_at < before]
 
     async def cancel(self, run_id: str, attempt: int) -> None:
         """Ends the attempt; one that has not begun will not."""
@@ -154,8 +162,13 @@ class FakeEngine:
             started_at=known.started_at,
             ended_at=max(self._clock.now(), known.started_at),
         )
-        if self._on_end is not None:
-            self._on_end(Ended(run_id=run_id, attempt=number, exit=known.exit))
+        self._tell((run_id, number), known)
+
+    def _tell(self, key: Key, known: _Attempt) -> None:
+        if self._on_end is not None and known.exit is not None:
+            if known.told is None:
+                known.told = self._clock.monotonic()
+            self._on_end(Ended(run_id=key[0], attempt=key[1], exit=known.exit))
 
     def write(self, run_id: str, data: bytes, *, stream: str = "stdout", attempt: int = 1) -> None:
         """Lets an attempt print."""

@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import time
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -84,17 +85,21 @@ def record_lost(folder: str, marker: str, now: datetime) -> Exit | None:
     return read_exit(folder)
 
 
-def scan(root: Path) -> tuple[list[Key], list[Key]]:
-    """Attempts whose launcher holds its lock, and attempts that ended (with or without a record), oldest run first."""
+def walk(root: Path) -> Iterator[Key]:
+    """Every attempt that has a folder."""
+    for run_id in names(root):
+        yield from ((run_id, int(name)) for name in names(root / run_id) if name.isdigit())
+
+
+def part(root: Path, keys: Iterable[Key]) -> tuple[list[Key], list[Key]]:
+    """Of these attempts, those whose launcher holds its lock, and those that ended (with or without a record)."""
     alive: list[Key] = []
     ended: list[Key] = []
-    for run_id in sorted(_names(root)):
-        for name in _names(root / run_id):
-            folder = root / run_id / name
-            if not name.isdigit() or not (folder / folders.LOCK).exists():
-                continue
+    for key in keys:
+        folder = root / key[0] / str(key[1])
+        if (folder / folders.LOCK).exists():
             over = (folder / folders.EXIT).exists() or not folders.is_held(str(folder))
-            (ended if over else alive).append((run_id, int(name)))
+            (ended if over else alive).append(key)
     return alive, ended
 
 
@@ -131,23 +136,31 @@ def signal_launcher(folder: str, fd: int | None) -> None:
         return
 
 
-def remove_ended(run: Path, trash: Path) -> None:
-    """Removes the folders of a run's attempts that ended. Each leaves its place in one step, so none is ever half there."""
-    for name in _names(run):
+def remove_ended(run: Path, trash: Path) -> list[tuple[Key, datetime | None]]:
+    """Removes the folders of a run's attempts that ended, or never began; which they were, and when they ended.
+
+    Each leaves its place in one step, so none is ever half there.
+    """
+    removed: list[tuple[Key, datetime | None]] = []
+    for name in names(run):
         folder = run / name
         if folders.is_held(str(folder)):
             continue
+        end = read_exit(str(folder))
         trash.mkdir(exist_ok=True, mode=0o700)
         place = trash / f"{run.name}.{name}.{time.time_ns()}"
         folder.rename(place)
         _remove(place)
+        if name.isdigit():
+            removed.append(((run.name, int(name)), end.ended_at if end is not None else None))
     with contextlib.suppress(OSError):  # an attempt of it is alive, or it was never there
         run.rmdir()
+    return removed
 
 
 def empty_trash(trash: Path) -> None:
     """Removes what a crash left of folders being removed."""
-    for name in _names(trash):
+    for name in names(trash):
         _remove(trash / name)
 
 
@@ -161,7 +174,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _names(folder: Path) -> list[str]:
+def names(folder: Path) -> list[str]:
+    """What is in a folder; nothing when it is none."""
     try:
         return [path.name for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):

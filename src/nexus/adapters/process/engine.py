@@ -2,7 +2,8 @@
 
 Implements `nexus.runs.ports.Engine` for `app.wiring`. What is true of an attempt is in its folder (`folders`), written by its
 launcher; this class asks for launches, waits for launchers to end, and turns folders into answers. So nothing is lost with
-the service: `start` finds what runs and what ended. Environments of Python projects are `adapters.environments`' part.
+the service: `start` finds what runs and what ended; `index` has it look at few of the folders that are kept. Environments of
+Python projects are `adapters.environments`' part.
 
 One service may use a folder at a time; the service's own lock sees to that.
 """
@@ -15,6 +16,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from nexus.adapters.environments import Environments
@@ -22,6 +24,7 @@ from nexus.adapters.process import attempts as records
 from nexus.adapters.process import commands, folders, logs, watch
 from nexus.adapters.process.attempts import Key
 from nexus.adapters.process.forkserver import ForkServer
+from nexus.adapters.process.index import Index
 from nexus.kernel.clock import Clock, from_microseconds
 from nexus.runs.model import Exit
 from nexus.runs.ports import Absent, Alive, Ended, Launch, LaunchFailed
@@ -33,6 +36,7 @@ GRACE_S = 1.0
 _ANSWER_PATIENCE_S = 2.0  # then the lock itself is looked at: an answer can be lost, the lock cannot
 _ANSWER_TRIES = 15
 _POLL_S = 0.25  # between two looks at an attempt where processes cannot be waited for by descriptor
+_SETTLE_S = 10.0  # how long an end that was told stands among what lives: a start tells it again
 _BATCH = 50  # ends told in one turn of the loop after a start
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -57,6 +61,7 @@ class ProcessEngine:
     ) -> None:
         self._folder = folder.resolve() / "attempts"
         self._trash = folder.resolve() / "trash"
+        self._index = Index(folder.resolve())
         self._environments = environments
         self._clock = clock
         self._variables = dict(os.environ if variables is None else variables)
@@ -67,6 +72,7 @@ class ProcessEngine:
         self._on_end: Callable[[Ended], None] = lambda _: None
         self._starting: dict[Key, asyncio.Task[str]] = {}
         self._watched: dict[Key, int | None] = {}  # the launcher's descriptor; None where it is polled for
+        self._told: list[tuple[float, Key, datetime]] = []  # ends that are to be settled: when each was told, and its time
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -77,17 +83,23 @@ class ProcessEngine:
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, on_end: Callable[[Ended], None]) -> None:
-        """Adopts what runs, and tells of what ended while nobody watched."""
+        """Adopts what runs, and tells of what ended while nobody watched, or just before."""
         self._on_end = on_end
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
         await asyncio.to_thread(records.empty_trash, self._trash)
         await self._forks.start()
-        alive, ended = await asyncio.to_thread(records.scan, self._folder)
+        alive, ended = await asyncio.to_thread(self._find)
         for key in alive:
             self._watch(key)
             if (self._path(key) / folders.CANCEL).exists():
                 self._signal(key)
         self._spawn(self._tell(ended))
+        self._spawn(self._settle_now_and_then())
+
+    def _find(self) -> tuple[list[Key], list[Key]]:
+        """Attempts that are alive, and those whose end may not have been heard of."""
+        self._index.open(self._folder)
+        return records.part(self._folder, self._index.live())
 
     async def stop(self) -> None:
         """Ends the engine's own work; attempts go on."""
@@ -104,9 +116,29 @@ class ProcessEngine:
     async def _tell(self, keys: list[Key]) -> None:
         for number, key in enumerate(keys):
             if isinstance(end := await self._look(key), Ended):
-                self._on_end(end)
+                self._say(key, end.exit)
             if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
+
+    def _say(self, key: Key, end: Exit) -> None:
+        """Tells the listener of an end."""
+        self._told.append((asyncio.get_running_loop().time(), key, end.ended_at))
+        self._on_end(Ended(run_id=key[0], attempt=key[1], exit=end))
+
+    async def _settle_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_SETTLE_S)
+            await self._settle(asyncio.get_running_loop().time() - _SETTLE_S)
+
+    async def _settle(self, until: float) -> None:
+        """Has ends that were told until that time of the loop no longer stand among what lives."""
+        due = [(key, ended_at) for told, key, ended_at in self._told if told <= until]
+        try:
+            await asyncio.to_thread(self._index.settle, due)
+        except OSError as error:  # a full disk: another time
+            log.warning("attempts.not-settled", extra={"attempts": len(due), "error": str(error)})
+        else:
+            self._told = [each for each in self._told if each[0] > until]
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -141,6 +173,7 @@ class ProcessEngine:
         environment = await self._environments.ready(launch.local)
         folder = self._path(key)
         command = commands.resolve(launch, environment, folder / folders.SCRATCH, self._variables)
+        self._begin(key)
         self._step("engine.before-launch")
         uid = await self._launch(key, {
             "folder": str(folder),
@@ -155,6 +188,14 @@ class ProcessEngine:
         })  # fmt: skip
         self._step("engine.after-launch")
         return uid
+
+    def _begin(self, key: Key) -> None:
+        """Marks an attempt as one that may be alive. Raises LaunchFailed."""
+        try:
+            self._index.add(key)
+        except OSError as error:
+            details = f"{error.strerror}: {error.filename}"
+            raise LaunchFailed("the attempt could not be noted", details, permanent=error.errno == errno.EACCES) from error
 
     async def _launch(self, key: Key, request: dict[str, object]) -> str:
         asked = asyncio.ensure_future(self._forks.launch(request))
@@ -223,7 +264,7 @@ class ProcessEngine:
         if end is None:
             end = await self._record_lost(key)
         if end is not None:
-            self._on_end(Ended(run_id=key[0], attempt=key[1], exit=end))
+            self._say(key, end)
 
     async def _record_lost(self, key: Key) -> Exit | None:
         """Ends what a dead launcher left behind and records that it was lost; None when that must be tried again."""
@@ -259,10 +300,13 @@ class ProcessEngine:
                 return Alive(uid=str(lock.get("uid", "unknown")), started_at=from_microseconds(int(str(lock.get("taken_us", 0)))))
         return Ended(run_id=key[0], attempt=key[1], exit=end)
 
-    async def attempts(self) -> list[tuple[str, int]]:
-        """Every attempt that is alive, or has ended and was not forgotten."""
-        alive, ended = await asyncio.to_thread(records.scan, self._folder)
-        return [*alive, *ended]
+    async def live(self) -> list[tuple[str, int]]:
+        """Every attempt that is alive, and some that ended just now or have not begun."""
+        return await asyncio.to_thread(self._index.live)
+
+    async def old(self, before: datetime) -> list[tuple[str, int]]:
+        """Attempts that ended before that moment and were not forgotten."""
+        return await asyncio.to_thread(self._index.old, before, self._folder)
 
     async def cancel(self, run_id: str, attempt: int) -> None:
         """Ends an attempt with everything it started; one that has not begun will not."""
@@ -270,6 +314,7 @@ class ProcessEngine:
         folder = self._path(key)
         if (folder / folders.EXIT).exists():
             return
+        await asyncio.to_thread(self._index.add, key)
         await asyncio.to_thread(_mark_cancelled, folder)
         self._step("engine.cancel-mark")
         self._signal(key)
@@ -287,8 +332,11 @@ class ProcessEngine:
 
     async def forget(self, run_id: str) -> None:
         """Removes logs, scratch folders and records of a run's ended attempts."""
-        run = self._path(_key(run_id, 1)).parent
-        await asyncio.to_thread(records.remove_ended, run, self._trash)
+        await asyncio.to_thread(self._forget, self._path(_key(run_id, 1)).parent)
+
+    def _forget(self, run: Path) -> None:
+        for key, ended_at in records.remove_ended(run, self._trash):
+            self._index.remove(key, ended_at)
 
     def _path(self, key: Key) -> Path:
         return self._folder / key[0] / str(key[1])

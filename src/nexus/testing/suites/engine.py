@@ -1,4 +1,4 @@
-"""The suite of the engine port: one group of tests a promise (E1–E8), run on every engine and on its in-memory twin.
+"""The suite of the engine port: one group of tests a promise (E1–E9), run on every engine and on its in-memory twin.
 
 Subclass `EngineSuite` in a test module and give it a fixture `subject` that is an `EngineSubject`.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 from typing import Protocol
 
 from nexus.runs.model import ExitKind
 from nexus.runs.ports import Absent, Alive, Ended, Engine, Launch, LaunchFailed
 
+LATER = datetime(9000, 1, 1, tzinfo=UTC)
 SAID = b"plain \x00\xff\xfe\r\n\x1b[31m"
 """What the program ``say`` prints on stdout; on stderr it prints this reversed."""
 
@@ -54,6 +56,10 @@ class EngineSubject(Protocol):
 
     async def pass_time(self, seconds: float) -> None:
         """Lets time pass where time is virtual."""
+        ...
+
+    async def settled(self) -> None:
+        """Lets so much time pass that what ended is no longer what ended just now."""
         ...
 
     def heard(self, run_id: str) -> list[Ended]: ...
@@ -113,7 +119,7 @@ class EngineSuite:
         status = await subject.engine.status(launch.run_id, 1)
         assert isinstance(status, Alive)
         assert status.uid == uid
-        assert (launch.run_id, 1) in await subject.engine.attempts()
+        assert (launch.run_id, 1) in await subject.engine.live()
 
     async def test_e2_a_command_that_does_not_exist_is_refused(self, subject: EngineSubject) -> None:
         """E2: create() raises LaunchFailed, permanent, for a command nobody has, and has taken nothing."""
@@ -136,7 +142,7 @@ class EngineSuite:
         assert await subject.engine.status(launch.run_id, 1) == end
         await subject.engine.forget(launch.run_id)
         assert isinstance(await subject.engine.status(launch.run_id, 1), Absent)
-        assert (launch.run_id, 1) not in await subject.engine.attempts()
+        assert (launch.run_id, 1) not in await subject.engine.old(LATER)
 
     async def test_e3_forget_leaves_what_is_alive(self, subject: EngineSubject) -> None:
         """E3: forgetting a run does not touch an attempt that is alive."""
@@ -145,6 +151,7 @@ class EngineSuite:
         await subject.begun(launch.run_id)
         await subject.engine.forget(launch.run_id)
         assert isinstance(await subject.engine.status(launch.run_id, 1), Alive)
+        assert (launch.run_id, 1) in await subject.engine.live()
 
     async def test_e4_the_listener_hears_every_end(self, subject: EngineSubject) -> None:
         """E4: the listener hears of each end, with the code of each."""
@@ -228,7 +235,7 @@ class EngineSuite:
         status = await subject.engine.status(launch.run_id, 1)
         assert isinstance(status, Alive)
         assert status.uid == uid
-        assert (launch.run_id, 1) in await subject.engine.attempts()
+        assert (launch.run_id, 1) in await subject.engine.live()
         await subject.engine.cancel(launch.run_id, 1)
         assert (await subject.ended(launch.run_id)).exit.kind is ExitKind.CANCELLED
         assert subject.processes(launch.run_id) == 0
@@ -257,6 +264,29 @@ class EngineSuite:
         assert text.startswith(b"first line\n")
         assert text.endswith(b"last line\n")
         assert b" bytes left out here]\n" in text
+
+    async def test_e9_what_ended_is_old_from_then_on(self, subject: EngineSubject) -> None:
+        """E9: an attempt that ended is found by any later moment and by none that was before, also by the next service."""
+        over, alive = subject.launch("exit:0"), subject.launch("wait")
+        await subject.engine.create(alive)
+        await subject.engine.create(over)
+        end = await subject.ended(over.run_id)
+        await subject.settled()
+        for _ in range(2):
+            assert await subject.engine.old(LATER) == [(over.run_id, 1)]
+            assert await subject.engine.old(end.exit.ended_at) == []
+            assert await subject.engine.live() == [(alive.run_id, 1)]
+            await subject.restart()
+
+    async def test_e9_a_start_is_told_nothing_of_what_is_settled(self, subject: EngineSubject) -> None:
+        """E9: what ended and was heard of a while ago is kept and looked at no more: the next service hears nothing of it."""
+        launch = subject.launch("exit:0")
+        await subject.engine.create(launch)
+        end = await subject.ended(launch.run_id)
+        await subject.settled()
+        await subject.restart()
+        assert subject.heard(launch.run_id) == []
+        assert await subject.engine.status(launch.run_id, 1) == end
 
 
 async def _refused(create: Awaitable[str]) -> LaunchFailed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import os
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -42,7 +43,9 @@ class WallClock:
     @property
     def environ(self) -> dict[str, str]:
         """What a service needs to have this clock."""
-        return {"SCENARIO_WALL_CLOCK": str(self._file), "PYTHONPATH": str(Path(__file__).with_name("wallclock"))}
+        first = str(Path(__file__).with_name("wallclock"))
+        path = os.pathsep.join(filter(None, [first, os.environ.get("PYTHONPATH")]))
+        return {"SCENARIO_WALL_CLOCK": str(self._file), "PYTHONPATH": path}
 
 
 @pytest.fixture

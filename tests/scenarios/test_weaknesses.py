@@ -84,6 +84,18 @@ def test_w04_a_fast_algorithm_stays_completed(service: Service) -> None:
     assert [service.run(run_id)["stage"] for run_id in runs] == ["COMPLETED"] * 10
 
 
+def test_w04_a_report_that_races_the_start_wins(service: Service) -> None:
+    """Runs reported the moment they were accepted, while their process is being started, are COMPLETED for good (4)."""
+    runs = []
+    for number in range(40):
+        runs.append(service.submit(["say", "late"]))
+        assert service.complete(runs[-1], f"s3://b/{number}").status == 202
+    service.end(service.submit(["report"]))  # what came later was started and has ended
+    eventually(lambda: not any(_processes_of(run_id) for run_id in runs), "the processes that had begun to end")
+    shown = [service.run(run_id) for run_id in runs]
+    assert [(run["stage"], run.get("resultUri")) for run in shown] == [("COMPLETED", f"s3://b/{number}") for number in range(40)]
+
+
 def test_w04_a_report_before_the_start_is_stored(service: Service, tmp_path: Path) -> None:
     """A run reported COMPLETED while it still waits is COMPLETED, keeps its result, and is never started (4)."""
     with held_back(service, tmp_path / "gate", ["mark", str(tmp_path / "ran")]) as run_id:

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nexus.adapters.process import watch
+
 STEPS = (
     "accept.before-store",
     "store.begin",
@@ -207,7 +209,7 @@ class Trial:
         algorithm = "held" if chance.random() < 0.3 else "quick"
         with self.ledger.lock:
             self.ledger.asked[key] = algorithm
-        run_id = self._submit(connection, algorithm, key, large=chance.random() < 0.05)
+        run_id = self.submit(connection, algorithm, key, large=chance.random() < 0.05)
         dice = chance.random()
         if algorithm == "held" and dice < 0.5:
             report = {"resultUri": f"s3://bucket/{run_id}", "errorCause": "", "errorDetails": ""}
@@ -221,7 +223,8 @@ class Trial:
                 with self.ledger.lock:
                     self.ledger.cancelled.add(run_id)
 
-    def _submit(self, connection: http.client.HTTPConnection, algorithm: str, key: str, *, large: bool = False) -> str:
+    def submit(self, connection: http.client.HTTPConnection, algorithm: str, key: str, *, large: bool = False) -> str:
+        """The id of a run that was acknowledged."""
         parameters = {"key": key, "filler": "x" * _LARGE if large else ""}
         body = {"algorithmParameters": parameters, "tag": "kill"}
         status, answer = _ask(connection, "POST", f"/algorithm/v1/run/{algorithm}", body, {"Idempotency-Key": key})
@@ -303,9 +306,9 @@ class Trial:
 
 
 def _is_idle(pid: int) -> bool:
-    """Whether every thread of a process sleeps now, and none waits for the disk or a processor."""
+    """Whether every thread of a process, and of what it started, sleeps now: none waits for the disk or a processor."""
     try:
-        stats = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+        stats = [file.read_text() for each in (pid, *watch.descendants(pid)) for file in Path(f"/proc/{each}/task").glob("*/stat")]
     except OSError:
         return False
     return all(stat.rpartition(")")[2].split()[0] == "S" for stat in stats)

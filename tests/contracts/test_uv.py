@@ -10,15 +10,19 @@ import base64
 import functools
 import hashlib
 import http.server
+import io
 import os
+import re
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +31,7 @@ import pytest
 from nexus.adapters.packageindex import PackageIndex
 from nexus.adapters.uv import Uv
 from nexus.kernel.errors import MetadataUnavailable, NexusError, ResolverUnavailable
-from nexus.variants import classes, pins
+from nexus.variants import archives, classes, pins
 from nexus.variants.classes import PackageClass
 from nexus.variants.ports import Problem, Resolution, Target, Unsatisfiable
 
@@ -59,6 +63,28 @@ def wheel(folder: Path, name: str, version: str, *asked: str, extras: tuple[str,
     return path
 
 
+def archive(folder: Path, name: str, version: str, mark: Path) -> Path:
+    """A source archive whose dependencies only a build tells; the build leaves a mark."""
+    stem = f"{name}-{version}"
+    path = folder / f"{stem}.tar.gz"
+    described = f'[project]\nname = "{name}"\ndynamic = ["version", "dependencies"]\n'
+    described += '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
+    backend = (
+        f"import pathlib\npathlib.Path({str(mark)!r}).write_text('built')\n"
+        "def prepare_metadata_for_build_wheel(folder, settings=None):\n"
+        f"    place = pathlib.Path(folder) / {info!r}\n    place.mkdir()\n"
+        f"    (place / 'METADATA').write_text({metadata!r})\n    return {info!r}\n"
+    )
+    with tarfile.open(path, "w:gz") as held:
+        for inner, text in {"pyproject.toml": described, "PKG-INFO": metadata, "backend.py": backend}.items():
+            entry = tarfile.TarInfo(f"{stem}/{inner}")
+            entry.size = len(text.encode())
+            held.addfile(entry, io.BytesIO(text.encode()))
+    return path
+
+
 class _Index(http.server.BaseHTTPRequestHandler):
     """A simple API over a folder of wheels, with ranged reads and no sidecar files; counts what it was asked."""
 
@@ -78,7 +104,8 @@ class _Index(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _page(self, name: str) -> None:
-        held = [path for path in sorted(self.folder.glob("*.whl")) if path.name.split("-")[0].replace("_", "-") == name]
+        files = sorted([*self.folder.glob("*.whl"), *self.folder.glob("*.tar.gz")])
+        held = [path for path in files if re.split(r"-\d", path.name)[0].replace("_", "-") == name]
         links = [
             f'<a href="/files/{path.name}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}">{path.name}</a>' for path in held
         ]
@@ -455,3 +482,45 @@ def test_no_interpreter_is_ever_downloaded(local: Local, tmp_path: Path) -> None
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
     told = Uv(binary=str(binary), environ={**local.environ(), "UV_PYTHON_DOWNLOADS": "automatic"}).resolve(problem("left"))
     assert resolved(told) == {"pnever": "1"}
+
+
+def test_asking_for_versions_alone_builds_nothing(local: Local, tmp_path: Path) -> None:
+    """A question without dependencies finds a release that has only a source archive, and does not run it to learn more."""
+    mark = tmp_path / "built"
+    archive(local.folder, "shared", "3.0", mark)
+    asked = problem("shared", "left", dependencies=False)
+    assert resolved(local.uv().resolve(replace(asked, build=True))) == {"left": "2.0", "shared": "3.0"}
+    assert not mark.exists()
+    assert resolved(local.uv().resolve(asked)) == {"left": "2.0", "shared": "2.0"}
+    refused = local.uv().resolve(problem("shared==3.0", dependencies=False))
+    assert isinstance(refused, Unsatisfiable)
+    assert archives.needs_build(refused.proof)
+
+
+def test_a_source_archive_that_is_passed_over_is_told(local: Local, tmp_path: Path) -> None:
+    """`variants resolve` and `check` name the release, what was taken, and how to allow the build; with that, it is taken."""
+    mark, root = tmp_path / "built", tmp_path / "registry"
+    archive(local.folder, "shared", "3.0", mark)
+    root.mkdir()
+    (root / "pyproject.toml").write_text(
+        '[project]\nname = "registry"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        '[project.optional-dependencies]\necosystem = ["left", "shared"]\n'
+    )
+
+    def nexus(*arguments: str) -> str:
+        command = [str(Path(sys.executable).with_name("nexus")), "variants", *arguments]
+        done = subprocess.run(command, cwd=root, env=local.environ(), capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    first = nexus("resolve")
+    assert "warning[NX-V27]: `shared` 3.0 has only source archives and was not looked at: `ecosystem` gets 2.0" in first
+    assert "`--build`, or `build = true` in `[tool.nexus]`" in first
+    assert not mark.exists()
+    assert "NX-V27" not in nexus("resolve", "--build", "--upgrade")
+    assert mark.read_text() == "built"
+    assert "shared==3.0" in (root / "requirements-ecosystem.txt").read_text()
+    checked = nexus("check")
+    assert "NX-V27" in checked
+    assert re.search(r"requirements-ecosystem\.txt:\d+: warning\[NX-V27\]: `shared` 3\.0", checked)
+    (root / "pyproject.toml").write_text((root / "pyproject.toml").read_text().replace('"shared"', '"shared==3.0"'))
+    assert "hint: a build runs the package's code: allow it with `--build`" in nexus("resolve")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from nexus.adapters.uv import Uv
     from nexus.catalog import editing
+    from nexus.kernel.documents import Finding
     from nexus.variants.model import Declaration, Variant
+    from nexus.variants.ports import Resolution
     from nexus.variants.resolution import Committed, FileChange, Plan
 
 _ROOT = click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
@@ -124,6 +126,7 @@ def resolve(
             sys.exit(_no_solution({name: answer for name, answer in found.items() if isinstance(answer, Unsatisfiable)}))
     plan = resolution.plan(registry.declaration, answers, registry.committed, lock=lock)
     _print_plan(plan)
+    _tell_passed_over(registry, answers, uv, renewed)
     if plan.files and not dry_run:
         edits.apply(registry.root, _edit(plan))
         output.note(f"wrote {len(plan.files)} {'file' if len(plan.files) == 1 else 'files'}")
@@ -229,11 +232,39 @@ def matrix(names: tuple[str, ...], root: Path | None, members: bool, fmt: str) -
 
 
 def _no_solution(answers: dict[str, Any]) -> int:
+    from nexus.variants import archives
+
     for name, answer in answers.items():
-        hint = "nexus variants explain" if name == "the lock" else f"nexus variants explain {name}"
-        output.note(f"error[NX-V25]: {name} does not resolve: {answer.proof}\nhint: `{hint}` finds the cause and tries solutions")
+        command = "nexus variants explain" if name == "the lock" else f"nexus variants explain {name}"
+        hint = archives.ALLOW if archives.needs_build(answer.proof) else f"`{command}` finds the cause and tries solutions"
+        output.note(f"error[NX-V25]: {name} does not resolve: {answer.proof}\nhint: {hint}")
     output.note("nothing was written")
     return 1
+
+
+def _tell_passed_over(registry: Registry, answers: dict[str, Resolution], uv: Uv, renewed: tuple[str, ...] | None) -> None:
+    """Says which releases were passed over because they would have to be built."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from nexus.kernel.errors import ResolverUnavailable
+    from nexus.variants import archives, checks, resolution
+
+    def told(variant: Variant) -> list[Finding]:
+        held = registry.committed.of(variant.name)
+        try:
+            passed = archives.passed_over(
+                registry.declaration, variant, answers[variant.name].pins, uv,
+                held=held, upgrade=renewed, root=str(registry.root.resolve()),
+            )  # fmt: skip
+        except ResolverUnavailable as error:
+            return [checks.unchecked(error)]
+        return archives.findings(variant, passed, held)
+
+    variants = [registry.declaration.variants[name] for name in answers]
+    with ThreadPoolExecutor(resolution.WORKERS) as pool:
+        found = [finding for each in pool.map(told, variants) for finding in each]
+    for finding in checks.weigh(found, registry.declaration):
+        output.note(finding.text())
 
 
 def _print_plan(plan: Plan) -> None:

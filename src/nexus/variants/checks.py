@@ -15,7 +15,7 @@ from packaging.version import Version
 
 from nexus.kernel.documents import Finding
 from nexus.kernel.errors import MetadataUnavailable, NexusError
-from nexus.variants import classes, graph, pins, resolution, rules
+from nexus.variants import archives, classes, graph, pins, resolution, rules
 from nexus.variants.model import FILE, WITH_ENGINE, Asked, Declaration, Variant
 from nexus.variants.pins import Pin
 from nexus.variants.ports import Locker, PackageMetadata, Resolver, Unsatisfiable
@@ -90,36 +90,45 @@ def check_fresh(
 ) -> list[Finding]:
     """The committed pins are what the declaration gives today: by the registry's lock, else with the pins as preferences."""
     if committed.locked:
-        return _check_lock(declaration, variants, committed, tools.locker, root)
+        return _check_lock(declaration, variants, committed, tools, root)
     answers = resolution.resolve(declaration, variants, tools.resolver, committed, root=root)
     findings: list[Finding] = []
     for variant in variants:
         answer = answers[variant.name]
         if isinstance(answer, Unsatisfiable):
             message = f"`{variant.name}` does not resolve: {answer.proof.splitlines()[0]}"
-            hint = f"see `nexus variants explain {variant.name}`"
+            hint = archives.ALLOW if archives.needs_build(answer.proof) else f"see `nexus variants explain {variant.name}`"
             findings.append(Finding(code="NX-V25", file=FILE, line=variant.line, message=message, hint=hint))
         else:
             findings += _differences(variant, answer.pins, committed, "the declaration")
+            findings += _passed_over(declaration, variant, answer.pins, committed, tools.resolver, root)
     return findings
 
 
 def _check_lock(
-    declaration: Declaration, variants: Sequence[Variant], committed: Committed, locker: Locker, root: str
+    declaration: Declaration, variants: Sequence[Variant], committed: Committed, tools: Tools, root: str
 ) -> list[Finding]:
     findings: list[Finding] = []
     if declaration.rules.exclude_newer and "exclude-newer" not in declaration.uv:
         message = "`[tool.nexus] exclude-newer` does not reach `uv.lock`, which this registry keeps"
         findings.append(Finding(code="NX-V05", file=FILE, message=message, hint="write it in `[tool.uv]`"))
-    if stale := locker.is_fresh(root):
+    if stale := tools.locker.is_fresh(root):
         message = f"the lock does not answer {FILE}: {stale}"
         findings.append(
             Finding(code="NX-V23", file=resolution.LOCK, message=message, hint="renew it with `nexus variants resolve`")
         )
     for variant in variants:
-        exported = locker.export(root, variant.name, committed.texts[resolution.LOCK])
+        exported = tools.locker.export(root, variant.name, committed.texts[resolution.LOCK])
         findings += _differences(variant, exported, committed, resolution.LOCK)
+        findings += _passed_over(declaration, variant, exported, committed, tools.resolver, root)
     return findings
+
+
+def _passed_over(
+    declaration: Declaration, variant: Variant, found: Sequence[Pin], committed: Committed, resolver: Resolver, root: str
+) -> list[Finding]:
+    held = committed.of(variant.name)
+    return archives.findings(variant, archives.passed_over(declaration, variant, found, resolver, held=held, root=root), held)
 
 
 def _differences(variant: Variant, expected: Sequence[Pin], committed: Committed, source: str) -> list[Finding]:

@@ -121,6 +121,13 @@ _RULES = (
         "pin a version with wheels, or say `build = true` in `[tool.nexus]`",
     ),
     (
+        "NX-V27",
+        "archive-passed-over",
+        "A newer release is passed over because it has only source archives",
+        "Building one runs the package's code, which a registry has to allow; until it does, an older release is taken.",
+        "allow the build with `--build`, or `build = true` in `[tool.nexus]`",
+    ),
+    (
         "NX-V30",
         "engine-in-ecosystem-graph",
         "The ecosystem variant contains the engine",
@@ -156,7 +163,7 @@ _RULES = (
         "repeat when it answers",
     ),
 )
-_WARNINGS = ("NX-V04", "NX-V26")
+_WARNINGS = ("NX-V04", "NX-V26", "NX-V27")
 
 for _code, _name, _title, _text, _hint in _RULES:
     _severity = "warning" if _code in _WARNINGS else "error"

@@ -25,6 +25,7 @@ class TableResolver:
     added: Mapping[tuple[str, str], str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     not_installable: Mapping[str, str] = field(default_factory=dict)
+    archives: frozenset[tuple[str, str]] = frozenset()  # releases without a wheel
 
     def resolve(self, problem: Problem) -> Resolution | Unsatisfiable:
         self.problems.append(problem)
@@ -65,14 +66,15 @@ class TableResolver:
         held = [pin.version for pin in problem.preferences if pin.name == name and name not in problem.upgrade]
         known = [
             version for version in self.universe.get(name, {})
-            if not problem.exclude_newer or self.added.get((name, version), "2020-01-01") < problem.exclude_newer
+            if (not problem.exclude_newer or self.added.get((name, version), "2020-01-01") < problem.exclude_newer)
+            and (problem.build or (name, version) not in self.archives)
         ]  # fmt: skip
         newest = sorted((version for version in known if not Version(version).is_prerelease), key=Version, reverse=True)
         return [version for version in held if version in known] + [version for version in newest if version not in held]
 
     def _proof(self, problem: Problem) -> str:
         """In uv's words, for what tests need: the edges of each package's newest version that is asked for, then the verdict."""
-        edges = []
+        edges = [f"{name}=={version} has no usable wheels" for name, version in sorted(self.archives)]
         for name, versions in self.universe.items():
             bounds = [
                 Requirement(text).specifier for text in problem.requirements if canonicalize_name(Requirement(text).name) == name

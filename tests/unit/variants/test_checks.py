@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nexus.kernel.errors import Unavailable
-from nexus.variants import checks, model, pins, resolution
+from nexus.variants import archives, checks, model, pins, resolution
 from nexus.variants.checks import Tools
 from nexus.variants.ports import Resolution, Unsatisfiable
 from tests.unit.variants.resolving import TableMetadata, TableResolver, Universe
@@ -195,3 +195,62 @@ def test_severities_of_the_registry_decide() -> None:
     finding = checks.unchecked(Unavailable("the index is away"))
     weighed = checks.weigh([replace(finding, code="NX-V21"), replace(finding, code="NX-V31")], declared)
     assert [(one.code, one.severity) for one in weighed] == [("NX-V31", "warning")]
+
+
+# ── releases that have only source archives ───────────────────────────────────────────────────────────────────────────
+
+ARCHIVED: Universe = {**UNIVERSE, "lib": {**UNIVERSE["lib"], "1.2": []}}
+ONLY_SOURCES = frozenset({("lib", "1.2")})
+
+
+def passed(text: str = TEXT, *, held: tuple[pins.Pin, ...] = (), upgrade: tuple[str, ...] | None = ()) -> list[tuple[str, ...]]:
+    """What resolving ecosystem passes over: package, version, taken."""
+    declared = model.read(text)
+    (variant,) = resolution.select(declared, ["ecosystem"])
+    resolver = TableResolver(ARCHIVED, archives=ONLY_SOURCES)
+    before = resolution.Committed(pins={"ecosystem": held})
+    answer = resolution.resolve(declared, [variant], resolver, before, upgrade=upgrade)["ecosystem"]
+    assert isinstance(answer, Resolution)
+    found = archives.passed_over(declared, variant, answer.pins, resolver, held=held, upgrade=upgrade)
+    return [(one.package, one.version, one.taken) for one in found]
+
+
+def test_a_newest_release_without_a_wheel_is_named_as_passed_over() -> None:
+    """A fresh resolution takes the release before it, and says so; where builds are allowed there is nothing to say."""
+    assert passed() == [("lib", "1.2", "1.1")]
+    assert passed(TEXT + "build = true\n") == []
+    assert passed(TEXT.replace('"lib"', '"lib<1.2"')) == []
+
+
+def test_a_kept_pin_passed_over_nothing() -> None:
+    """What stands stays, whatever came since; asked to be renewed, it is told that the newest release was passed over."""
+    held = (pins.Pin(name="app", version="1.0"), pins.Pin(name="lib", version="1.1"))
+    assert passed(held=held) == []
+    assert passed(held=held, upgrade=("lib",)) == [("lib", "1.2", "1.1")]
+    assert passed(held=held, upgrade=None) == [("lib", "1.2", "1.1")]
+    older = (pins.Pin(name="lib", version="1.0"),)
+    assert passed(held=older) == []
+
+
+def test_a_committed_pin_that_needs_a_build_is_named_by_check() -> None:
+    """Pins that were resolved with builds are checked without: the finding says which release, what comes instead, what to do."""
+    _, files = committed(TEXT + "build = true\n", ARCHIVED)
+    assert "lib==1.2" in files["requirements-ecosystem.txt"]
+    found = run(TEXT, files, resolver=TableResolver(ARCHIVED, archives=ONLY_SOURCES), universe=ARCHIVED)
+    line = files["requirements-ecosystem.txt"].splitlines().index(next(
+        line for line in files["requirements-ecosystem.txt"].splitlines() if line.startswith("lib==")
+    )) + 1  # fmt: skip
+    assert f"NX-V27 requirements-ecosystem.txt:{line}" in found
+    assert f"NX-V22 requirements-ecosystem.txt:{line}" in found
+    assert run(TEXT + "build = true\n", files, resolver=TableResolver(ARCHIVED, archives=ONLY_SOURCES), universe=ARCHIVED) == []
+
+
+def test_a_variant_that_needs_a_build_says_how_to_allow_it() -> None:
+    """Where no release has a wheel, the way out is to allow the build, not to look for a conflict."""
+    _, files = committed()
+    everything = frozenset(("lib", version) for version in UNIVERSE["lib"])
+    declared = model.read(TEXT)
+    tools = Tools(resolver=TableResolver(UNIVERSE, archives=everything), locker=NoLock(), metadata=TableMetadata(UNIVERSE))
+    held = resolution.read_committed(files, declared.variants)
+    found = checks.check_fresh(declared, resolution.select(declared, ["ecosystem"]), held, tools, root="")
+    assert [(one.code, "build = true" in one.hint) for one in found] == [("NX-V25", True)]

@@ -196,7 +196,7 @@ def test_waivers_records_and_days(registry: Path) -> None:
     assert (changed.returncode, "not the one that was audited" in changed.stderr) == (1, True)
     (registry / "waivers.yaml").write_text(waiver.replace("reason: fixed list, ", ""))
     broken = nexus("audit", cwd=registry)
-    assert (broken.returncode, "the waiver has no `reason`" in broken.stderr) == (2, True)
+    assert (broken.returncode, "the field `reason` is missing" in broken.stderr) == (2, True)
 
 
 def test_unknown_variants_and_missing_locks_are_told(registry: Path) -> None:

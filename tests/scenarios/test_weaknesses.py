@@ -84,12 +84,13 @@ def test_w04_a_fast_algorithm_stays_completed(service: Service) -> None:
     assert [service.run(run_id)["stage"] for run_id in runs] == ["COMPLETED"] * 10
 
 
-def test_w04_a_report_that_races_the_start_wins(service: Service) -> None:
+def test_w04_a_report_that_races_the_start_wins(service: Service, tmp_path: Path) -> None:
     """Runs reported the moment they were accepted, while their process is being started, are COMPLETED for good (4)."""
     runs = []
     for number in range(40):
-        runs.append(service.submit(["say", "late"]))
+        runs.append(service.submit(["wait_for", str(tmp_path / "gate")], ["say", "late"]))  # none ends before its report
         assert service.complete(runs[-1], f"s3://b/{number}").status == 202
+    (tmp_path / "gate").touch()
     service.end(service.submit(["report"]))  # what came later was started and has ended
     eventually(lambda: not any(_processes_of(run_id) for run_id in runs), "the processes that had begun to end")
     shown = [service.run(run_id) for run_id in runs]

@@ -125,10 +125,10 @@ def trace(mode: str, path: Path) -> list[tuple[str, str]]:
     child.communicate()
     if child.returncode:
         pytest.skip("strace may not trace here (ptrace is refused)")
-    return _ended_calls(out.read_text(errors="replace"))
+    return ended_calls(out.read_text(errors="replace"))
 
 
-def _ended_calls(text: str) -> list[tuple[str, str]]:
+def ended_calls(text: str) -> list[tuple[str, str]]:
     """Calls of several threads interleave as ``<unfinished ...>`` and ``<... resumed>``: both halves go to the end."""
     begun: dict[str, str] = {}
     calls = []

@@ -95,6 +95,7 @@ class Service:
     flags: tuple[str, ...] = ()
     environ: dict[str, str] = field(default_factory=dict)
     data: Path | None = None
+    tracer: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.data = self.data or self.folder / "data"
@@ -120,7 +121,8 @@ class Service:
         paced = {"NEXUS__RECONCILE_EVERY": "1s", "NEXUS__RETRY_PAUSE": "100ms", "NEXUS__DRAIN_TIMEOUT": "60s"}
         environment = {**os.environ, **paced, **self.environ}
         command = [
-            str(NEXUS), "serve", "--port", "0", "--data-dir", str(self.data), "--algorithms", str(self.manifests), *self.flags,
+            *self.tracer, str(NEXUS), "serve", "--port", "0", "--data-dir", str(self.data),
+            "--algorithms", str(self.manifests), *self.flags,
         ]  # fmt: skip
         with self.log.open("a") as log:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
-from nexus.cli.main import COMMANDS
+from nexus.cli.main import COMMANDS, load
 
 
 def pages() -> dict[str, str]:
     lines = ["# Commands", "", "Generated from the commands' own help.", ""]
-    for name, (module, attribute, _) in COMMANDS.items():
-        command = getattr(importlib.import_module(module), attribute)
-        lines += _command(command, f"nexus {name}", 2)
+    for name in COMMANDS:
+        lines += _command(load(name), f"nexus {name}", 2)
     return {"docs/reference/cli.md": "\n".join(lines).rstrip() + "\n"}
 
 

@@ -351,6 +351,36 @@ def test_a_pull_request_sees_its_own_findings_only(registry: Path) -> None:
     assert nexus("validate", "catalog", "--since", "nothing", cwd=registry).returncode == 2
 
 
+def test_a_clone_without_the_common_commit_says_so(registry: Path, tmp_path: Path) -> None:
+    """In a shallow clone the comparison is with the tip of the other branch, and that is told."""
+    git(registry, "init", "-q")
+    git(registry, "add", "-A")
+    git(registry, "commit", "-qm", "first")
+    git(registry, "tag", "before")
+    (registry / "packages/rich/notes.txt").write_text("x\n")
+    git(registry, "add", "-A")
+    git(registry, "commit", "-qm", "second")
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{registry}", "shallow")
+    git(tmp_path / "shallow", "fetch", "-q", "--depth", "1", "origin", "tag", "before")
+    done = nexus("list", "changes", "--since", "before", "-o", "json", cwd=tmp_path / "shallow")
+    assert [row["name"] for row in json.loads(done.stdout)] == ["rich"]
+    assert "no commit in common with `before`" in done.stderr
+
+
+def test_logical_benchmarks_are_named_as_they_were_given(registry: Path) -> None:
+    """A file elsewhere is told by its own path, in the table and in annotations."""
+    (registry / "benchmarks").rename(registry / "drafts")
+    file = registry / "drafts/community_detection.yaml"
+    file.write_text(file.read_text().replace("  description:", "  descripton:"))
+    for arguments in (("--file", "drafts/community_detection.yaml"), ("--benchmarks-root", "drafts")):
+        done = nexus("validate", "logical-benchmarks", *arguments, cwd=registry)
+        assert done.returncode == 1
+        assert done.stdout.startswith("drafts/community_detection.yaml:")
+        assert "file=drafts/community_detection.yaml" in nexus(
+            "validate", "logical-benchmarks", *arguments, "-o", "github", cwd=registry
+        ).stdout  # fmt: skip
+
+
 # ── edits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from nexus.catalog import files as places
@@ -245,13 +245,19 @@ def resolve_revision(root: Path, revision: str) -> str:
         ) from error
 
 
-def merge_base(root: Path, revision: str) -> str:
-    """The commit at which the checkout parted from *revision*: what a pull request against it starts from."""
+def merge_base(root: Path, revision: str, told: Callable[[str], None] = lambda _: None) -> str:
+    """The commit at which the checkout parted from *revision*: what a pull request against it starts from.
+
+    Without a common commit it is the revision itself, and *told* hears of it.
+    """
     commit = resolve_revision(root, revision)
     try:
         return _git(root, "merge-base", commit, "HEAD").decode().strip() or commit
     except RevisionUnreadable:
-        return commit  # histories without a common commit
+        told(
+            f"no commit in common with `{revision}`, as in a shallow clone: compared with it as it is, and with all it gained since"
+        )
+        return commit
 
 
 def changed_since(root: Path, commit: str) -> frozenset[str]:

@@ -6,9 +6,10 @@ packages that changed.
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -42,6 +43,18 @@ class Report:
     def passes(self, *, strict: bool = False) -> bool:
         """Whether the registry may go on: no errors, and in strict mode no warnings either."""
         return not (self.findings if strict else self.errors)
+
+    def placed_in(self, folder: str, place: str) -> Report:
+        """The report with *folder* of the registry shown as *place*, which is where it was read from."""
+
+        def placed(one: Finding) -> Finding:
+            inside = one.file.startswith(f"{folder}/")
+            return replace(one, file=posixpath.normpath(f"{place}/{one.file[len(folder) :]}")) if inside else one
+
+        return Report(
+            findings=tuple(placed(one) for one in self.findings),
+            waived=tuple(replace(one, finding=placed(one.finding)) for one in self.waived),
+        )  # fmt: skip
 
     def only(self, keep: Callable[[Finding], bool]) -> Report:
         """The part of the report that *keep* lets through."""

@@ -42,7 +42,9 @@ def package(name: str, root: Path, fmt: str) -> None:
 @registry.root_argument
 @output.output_option("table", "json", "yaml")
 def model(name: str, root: Path, fmt: str) -> None:
-    """One model, by its Hugging Face id or as PACKAGE/FOLDER.
+    """One model of the registry.
+
+    NAME is its Hugging Face id, or PACKAGE/FOLDER.
 
     Example: nexus get model networkx/karate-communities
     """
@@ -59,7 +61,9 @@ def model(name: str, root: Path, fmt: str) -> None:
 @registry.output_file_option
 @output.output_option("txt", "json", "yaml")
 def benchmark_requirements(name: str, root: Path, output_file: Path | None, fmt: str) -> None:
-    """What to install for the benchmarks of a package, one requirement a line.
+    """What to install for a package's benchmarks.
+
+    One requirement a line.
 
     Example: nexus get benchmark-requirements networkx --output-file benchmark-requirements.txt
     """
@@ -73,7 +77,9 @@ def benchmark_requirements(name: str, root: Path, output_file: Path | None, fmt:
 @get.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="schemas")
 def schemas(folder: Path) -> None:
-    """JSON Schemas of the manifests, written into FOLDER for editors. `nexus new` names them in new manifests.
+    """JSON Schemas of the manifests, for editors.
+
+    Written into FOLDER; where it is `schemas` of the registry, `nexus new` names them in new manifests.
 
     Example: nexus get schemas schemas
     """
@@ -87,7 +93,9 @@ def schemas(folder: Path) -> None:
 @registry.root_argument
 @registry.output_file_option
 def codeowners(root: Path, output_file: Path | None) -> None:
-    """CODEOWNERS made from the owners of packages and models. In a file that exists, only our part is renewed.
+    """CODEOWNERS, made from the owners.
+
+    Of packages and models. In a file that exists, only our part is renewed.
 
     Example: nexus get codeowners --output-file .github/CODEOWNERS
     """

@@ -49,7 +49,9 @@ def packages(ctx: click.Context, root: Path, output_file: Path | None, fmt: str,
 @click.option("--variant", metavar="VARIANT", help="Only the models that are supported in this variant.")
 @click.option("--package", "package", metavar="NAME", help="Only the models of this package.")
 def models(root: Path, output_file: Path | None, fmt: str, variant: str | None, package: str | None) -> None:
-    """Every model; with --variant, the list of supported models. What is left out is told with its reasons.
+    """Every model, or what a variant supports.
+
+    With --variant, the list of supported models; what is left out is told with its reasons.
 
     Example: nexus list models --variant ecosystem --output-file supported-ecosystem.txt
     """
@@ -118,7 +120,9 @@ def benchmark_experiments(root: Path, output_file: Path | None, fmt: str, nexus_
 @_options
 @click.option("--since", metavar="REV", required=True, help="The branch, tag or commit to compare with.")
 def changes(root: Path, output_file: Path | None, fmt: str, since: str) -> None:
-    """What changed since the checkout parted from a revision: packages, models, owners, instances, benchmarks.
+    """What changed since a revision.
+
+    Since the checkout parted from it: packages, models, owners, instances, benchmarks.
 
     Example: nexus list changes --since origin/main
     """
@@ -126,7 +130,7 @@ def changes(root: Path, output_file: Path | None, fmt: str, since: str) -> None:
     from nexus.catalog import difference, snapshot
 
     place, found = registry.load(root)
-    base = checkout.merge_base(place, since)
+    base = checkout.merge_base(place, since, output.note)
     before = snapshot.build(checkout.read_revision(place, base))
     found_changes = difference.compare(before, found, checkout.changed_since(place, base))
     rows = [{"change": one.change, "what": one.what, "name": one.name, "detail": one.detail} for one in found_changes]

@@ -41,6 +41,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+_LONGEST_SHORT = 58  # beside the name of a command, on eighty columns
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -123,9 +126,34 @@ def _interrupted() -> int:
     return 130
 
 
-def _group() -> click.Group:
+def load(name: str) -> click.Command:
+    """The command of this name, its help in whole lines: examples are there to be copied, lists of commands to be read."""
     import importlib
 
+    import click
+
+    module, attribute, _ = COMMANDS[name]
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    _keep_lines(command)
+    return command
+
+
+def _keep_lines(command: click.Command) -> None:
+    import inspect
+
+    text = inspect.cleandoc(command.help or "")
+    command.help = text.replace("\n\nExample: ", "\n\n\b\nExample: ")  # click wraps no paragraph after this mark
+    sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+    for mark in (":", ";", " (", ", "):
+        if len(sentence) > _LONGEST_SHORT:
+            sentence = sentence.partition(mark)[0]
+    command.short_help = f"{sentence}."
+    for child in getattr(command, "commands", {}).values():
+        _keep_lines(child)
+
+
+def _group() -> click.Group:
     import click
 
     class Lazy(click.Group):
@@ -135,11 +163,6 @@ def _group() -> click.Group:
             return list(COMMANDS)
 
         def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-            if name not in COMMANDS:
-                return None
-            module, attribute, _ = COMMANDS[name]
-            command = getattr(importlib.import_module(module), attribute)
-            assert isinstance(command, click.Command)
-            return command
+            return load(name) if name in COMMANDS else None
 
     return Lazy(name="nexus", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -35,9 +35,10 @@ _COLUMNS = ("severity", "code", "place", "message", "hint")
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
 @output.output_option()
 def requirements(package: str, source: str, release: str, build: bool, root: Path, strict: bool, fmt: str) -> None:
-    """Check the real metadata of PACKAGE: releases, maintainer, description, documentation, dependencies, wheels.
+    """Check a package's real metadata (REQ-1).
 
-    Nothing is built or imported unless --build. What cannot be read is an error, never a pass.
+    Of PACKAGE: releases, maintainer, description, documentation, dependencies, wheels. Nothing is built or imported unless
+    --build. What cannot be read is an error, never a pass.
 
     Example: nexus validate requirements jinja2
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,10 @@ validate.add_command(requirements.requirements)
 @registry.checks_options
 @click.pass_context
 def package(ctx: click.Context, path: Path, fmt: str, strict: bool, fail_fast: bool) -> None:
-    """Check one package: its folder, or its name in the registry here.
+    """Check one package.
 
-    What only the whole registry shows (one name or model registered twice) is found by `validate catalog`.
+    PATH is its folder, or its name in the registry here. What only the whole registry shows (one name or model registered
+    twice) is found by `validate catalog`.
 
     Example: nexus validate package packages/terratorch
     """
@@ -78,7 +80,7 @@ def catalog(ctx: click.Context, root: Path, since: str | None, fmt: str, strict:
     if since is not None:
         from nexus.adapters import checkout
 
-        base = checkout.merge_base(place, since)
+        base = checkout.merge_base(place, since, output.note)
         before = snapshot.build(checkout.read_revision(place, base), snapshot.Memory())
         changed = checkout.changed_since(place, base)
         report = checks.new_since(report, checks.check(before, registry.today()), changed)
@@ -96,7 +98,9 @@ def catalog(ctx: click.Context, root: Path, since: str | None, fmt: str, strict:
 @output.output_option("table", "json", "yaml")
 @click.pass_context
 def benchmarks(ctx: click.Context, packages_root: Path | None, only: str | None, fail_fast: bool, strict: bool, fmt: str) -> None:
-    """Check benchmark instances, as far as this needs no experiment installed.
+    """Check benchmark instances.
+
+    As far as this needs no experiment installed: each has a complete space of experiments that are registered.
 
     Example: nexus validate benchmarks --package terratorch -o json
     """
@@ -137,7 +141,9 @@ def logical_benchmarks(
     strict: bool,
     fail_fast: bool,
 ) -> None:
-    """Check logical benchmarks and their bindings, as far as this needs no experiment installed.
+    """Check logical benchmarks and their bindings.
+
+    As far as this needs no experiment installed.
 
     Example: nexus validate logical-benchmarks --file benchmarks/serving.yaml
     """
@@ -146,6 +152,7 @@ def logical_benchmarks(
     files = _benchmark_files(benchmarks_root, file)
     found = snapshot.build(files)
     report = checks.check(found, registry.today()).only(lambda one: one.file.startswith("benchmarks/"))
+    report = report.placed_in("benchmarks", _as_named(file.parent if file is not None else benchmarks_root))
     if output_file is not None:
         shape = "yaml" if fmt == "table" and output_file.suffix in (".yaml", ".yml") else "json" if fmt == "table" else fmt
         registry.write(registry.render_report(report, shape, Path()), output_file)
@@ -193,6 +200,14 @@ def _package_place(path: Path) -> Path:
             f"there is no package {shown(path)} here", hint="name the package's folder; `nexus list packages` shows them"
         )
     return place
+
+
+def _as_named(folder: Path | None) -> str:
+    """The folder as the caller knows it, from where it stands."""
+    if folder is None:
+        return "benchmarks"
+    place = Path(os.path.relpath(folder))
+    return (folder if place.parts[:1] == ("..",) else place).as_posix()
 
 
 def _benchmark_files(folder: Path | None, file: Path | None) -> Any:

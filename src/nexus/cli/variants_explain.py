@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def explain(
     names: tuple[str, ...], root: Path | None, budget: float, picture: Path | None, how: variants.Asking, fmt: str
 ) -> None:  # fmt: skip
-    """Find the smallest set of requirements that conflict, and try solutions for real.
+    """Find what conflicts, and solutions that work.
 
-    Exit 0 when every variant asked for resolves, 1 when one does not.
+    The smallest set of requirements that conflict; each solution is tried for real. Exit 0 when every variant asked for
+    resolves, 1 when one does not.
 
     Example: nexus variants explain ecosystem --svg conflict.svg
     """

@@ -36,7 +36,10 @@ class Trouble:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """``contents`` holds what :func:`wanted` asks for, ``others`` the paths of all else, ``troubles`` what could not be read."""
+    """``contents`` holds what :func:`wanted` asks for, ``others`` the paths of all else, ``troubles`` what could not be read.
+
+    The path of an empty folder ends with ``/``.
+    """
 
     contents: Mapping[str, bytes] = field(default_factory=dict)
     others: frozenset[str] = frozenset()

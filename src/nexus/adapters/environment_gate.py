@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from packaging.requirements import InvalidRequirement, Requirement
 
 from nexus.adapters.environment_recipes import OURS, Recipe
 from nexus.kernel.errors import NexusError
@@ -133,6 +132,8 @@ async def _backend_pins(recipe: Recipe, place: Place) -> str:
 def _backend_needs(recipe: Recipe) -> tuple[str, ...]:
     if recipe.package is None:
         return ()
+    from packaging.requirements import InvalidRequirement, Requirement  # a quarter of a service's start, if imported there
+
     table: Any = tomllib.loads(_text(recipe.package / "pyproject.toml")).get("build-system", {})
     listed = table.get("requires", _DEFAULT_BACKEND) if isinstance(table, dict) else None
     try:

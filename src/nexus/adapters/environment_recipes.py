@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.metadata
 import io
 import os
 import re
@@ -144,6 +143,8 @@ def _wheel_bytes() -> bytes:
 
 
 def _metadata() -> str:
+    import importlib.metadata  # slow to import, and few services need it
+
     try:
         distribution = importlib.metadata.distribution(OURS)
     except importlib.metadata.PackageNotFoundError as error:

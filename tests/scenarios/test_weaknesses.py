@@ -46,6 +46,12 @@ def held_back(service: Service, gate: Path, *steps: object) -> Iterator[str]:
         service.end(holder)
 
 
+def begun(service: Service, run_id: str) -> bool:
+    """Whether a start of the run was ever begun."""
+    assert service.data is not None
+    return (service.data / "engine" / "attempts" / run_id).exists()
+
+
 # ── durability and order ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -108,6 +114,7 @@ def test_w04_a_report_before_the_start_is_stored(service: Service, tmp_path: Pat
     run = service.run(run_id)
     assert (run["stage"], run["resultUri"]) == ("COMPLETED", "s3://bucket/early")
     assert not (tmp_path / "ran").exists()
+    assert not begun(service, run_id)
 
 
 def test_w07_a_run_that_cannot_be_launched_ends_with_its_cause(service: Service) -> None:
@@ -191,6 +198,7 @@ def test_w14_a_run_cancelled_before_its_start_never_starts(service: Service, tmp
     service.end(service.submit(["report"]))
     assert service.run(run_id)["stage"] == "CANCELLED"
     assert not (tmp_path / "ran").exists()
+    assert not begun(service, run_id)
 
 
 def test_w14_a_cancel_that_races_the_start_wins(service: Service) -> None:

@@ -223,7 +223,7 @@ def _check_table(value: dict[Any, Any], shape: Table, file: str, at: Path) -> It
         elif one is not None:
             yield from _check(item, one.shape, file, (*at, key))
         elif not shape.open:
-            text = key if isinstance(key, str) else {None: "null", True: "true", False: "false"}.get(key, str(key))
+            text = "null" if key is None else str(key).lower() if isinstance(key, bool) else str(key)
             yield Problem(
                 file, f"the field {shown(text)} is not known{_inside(at)}", (*at, key), _unknown_hint(text, fields), code=UNKNOWN
             )

@@ -216,6 +216,12 @@ def test_what_people_mistype_has_a_hint_of_its_own(change: dict[str, Any], hint:
     assert any(hint in one.hint for one in report(change).findings)
 
 
+@pytest.mark.parametrize(("key", "word"), [("1", "`1`"), ("~", "`null`"), ("true", "`true`")])
+def test_a_key_that_is_no_text_is_told_as_yaml_writes_it(key: str, word: str) -> None:
+    """A number is not taken for `true`, and null is not called by its name in Python."""
+    assert any(word in one.message for one in report({MODEL: f"model: {{id: example-org/clubs}}\n{key}: 2\n"}).findings)
+
+
 def test_all_findings_come_at_once() -> None:
     """Five mistakes in three files are five findings of one run."""
     found = report(

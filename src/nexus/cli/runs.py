@@ -56,6 +56,10 @@ def submit(algorithm: str, wait: bool, timeout: str | None, fmt: str, service: S
 
     Example: nexus runs submit solve --payload problem.json --tag monday
     """
+    if timeout is not None and not wait:
+        from nexus.kernel.errors import InvalidInput
+
+        raise InvalidInput("`--timeout` is how long to wait, and nothing waits", hint="add --wait")
     seconds = _seconds(timeout)
     parameters = read_parameters(given["payload"], given["pairs"])
     with service.connect() as nexus:

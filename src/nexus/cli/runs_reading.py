@@ -122,7 +122,7 @@ def logs(algorithm: str, run_id: str | None, follow: bool, attempt: int | None, 
 @click.command()
 @run_arguments
 @click.option("--to", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
-              help="Store it in this file, whole or not at all.")  # fmt: skip
+              help="Store it in this file, whole or not at all; `-` prints it.")  # fmt: skip
 @click.option("--force", is_flag=True, help="With --to: overwrite a file that exists.")
 @output.output_option("stored", *output.FORMATS, help_="`stored`: the bytes as they are; the others show a JSON result so.")
 @service_options
@@ -133,7 +133,7 @@ def result(algorithm: str, run_id: str | None, to: Path | None, force: bool, fmt
     """
     from nexus.kernel.errors import InvalidInput
 
-    if to is not None:
+    if to is not None and str(to) != "-":  # which is the output, as everywhere
         _store(service, algorithm, run_id, to, force=force, fmt=fmt)
         return
     if force:

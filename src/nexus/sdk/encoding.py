@@ -68,6 +68,8 @@ def _check_file(path: Path) -> None:
 
 
 def _check_object(data: Any, what: str) -> None:
+    if not len(data):
+        raise InvalidInput(f"{what} are empty", hint="parameters are a JSON object, at least `{}`")
     try:
         msgspec.json.decode(data, type=_AnyObject)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

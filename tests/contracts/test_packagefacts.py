@@ -102,6 +102,17 @@ def test_a_second_check_downloads_no_file(tmp_path: Path) -> None:
     assert [path for path in index.asked if path.startswith("/files/")] == []
 
 
+def test_what_another_version_kept_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade of Nexus, or of Python, judges with its own knowledge and not with what was known before."""
+    index = Index()
+    with serving(index) as address:
+        collector(address, tmp_path).collect("small")
+        index.asked.clear()
+        monkeypatch.setattr("nexus.adapters.packagefacts.READER", "later")
+        collector(address, tmp_path).collect("small")
+    assert [path for path in index.asked if path.startswith("/files/")]
+
+
 def test_a_file_that_is_not_what_the_index_says_could_not_be_checked() -> None:
     """A wrong hash makes the imports unchecked: an error, not a pass."""
     index = Index()

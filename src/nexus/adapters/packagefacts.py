@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import msgspec
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+import nexus
 from nexus.adapters import distributions, durable, git
 from nexus.adapters.distributions import Contents
 from nexus.adapters.packageindex import PackageIndex
@@ -35,6 +37,8 @@ from nexus.variants.packagefacts import Facts
 from nexus.variants.ports import Release
 
 MAX_WHEEL_BYTES = 256 * 1024 * 1024
+# What was kept holds for who read it: another version reads other things, another Python has other standard modules.
+READER = f"{nexus.__version__}-{packageimports.EDITION}-py{sys.version_info.major}{sys.version_info.minor}"
 MAX_LOOKED_UP = 12  # dependencies whose files are looked into to place an import, those with the likest names first
 MAX_LOOKED_UP_BYTES = 8 * 1024 * 1024
 GIT_LIMIT_S = 120
@@ -242,7 +246,7 @@ class Collector:
         if self.cache is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
             return None
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode((self.cache / f"{sha256}.json").read_bytes(), type=Contents)
+            return msgspec.json.decode((self.cache / f"{sha256}-{READER}.json").read_bytes(), type=Contents)
         return None
 
     def _keep(self, contents: Contents, sha256: str) -> Contents:
@@ -250,7 +254,7 @@ class Collector:
         if self.cache is not None and contents.final:
             with contextlib.suppress(OSError):
                 self.cache.mkdir(parents=True, exist_ok=True)
-                durable.write(self.cache / f"{sha256}.json", msgspec.json.encode(contents))
+                durable.write(self.cache / f"{sha256}-{READER}.json", msgspec.json.encode(contents))
         return contents
 
 

@@ -19,6 +19,7 @@ REQUIRED, OPTIONAL = "required", "optional"
 MAX_MODULE_BYTES = 2 * 1024 * 1024
 _GONE = {"asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "distutils", "imp", "nntplib", "smtpd", "telnetlib"}
 _LATER = {"annotationlib", "compression", "_colorize"}  # of 3.14; packages import them under a test of the version
+EDITION = 2  # one more whenever imports are read or placed in another way: what was kept before is read again
 _STANDARD = frozenset(sys.stdlib_module_names) | _GONE | _LATER | {"__main__", "_typeshed"}
 _TESTS = ("tests", "test", "testing", "conftest", "docs", "examples", "benchmarks")
 

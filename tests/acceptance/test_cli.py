@@ -376,6 +376,36 @@ def test_tokens_live_in_a_folder_no_service_holds(shell: Shell, tmp_path: Path) 
     assert not (tmp_path / "typo").exists()
 
 
+def test_tokens_of_a_running_service(shell: Shell) -> None:
+    """The same commands ask the service: good at once, shown once, worth nothing once revoked; a held folder says how."""
+    made = shell.json("tokens", "create", "live", "--scope", "read", "--expires", "1h")
+    assert made["state"] == "valid"
+    text = made["token"]
+    assert text.startswith("nx_")
+    assert shell.json("runs", "list", "-n", "1", NEXUS__TOKEN=text) is not None
+    assert "operate" in shell.run("tokens", "list", code=1, NEXUS__TOKEN=text).stderr
+    listed = shell.run("tokens", "list", "-o", "json")
+    assert text not in listed.stdout
+    assert [(each["name"], each["scopes"], each["expires"]) for each in json.loads(listed.stdout)] == [
+        ("live", ["read"], made["expires"]),
+    ]  # fmt: skip
+    assert "error[NX140]" in shell.run("tokens", "create", "live", "--scope", "read", "--server", shell.server, code=1).stderr
+    held = shell.run("tokens", "list", "--data-dir", str(shell.data_dir), code=1).stderr
+    assert "--server" in held
+    assert "two places" in shell.run("tokens", "list", "--data-dir", "x", "--server", shell.server, code=2).stderr
+    fallen_back = shell.run("tokens", "list", "-o", "json", NEXUS__DATA_DIR=str(shell.data_dir))
+    assert json.loads(fallen_back.stdout)[0]["name"] == "live"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        lost = shell.run("tokens", "list", code=1, NEXUS__DATA_DIR=str(shell.data_dir), NEXUS__SERVER=nobody).stderr
+    assert "error[NX301]" in lost
+    assert nobody in lost
+    assert "is revoked" in shell.run("tokens", "revoke", "live").stderr
+    assert "error[NX110]" in shell.run("runs", "list", code=1, NEXUS__TOKEN=text).stderr
+    assert shell.run("tokens", "list").stdout == "no tokens\n"
+
+
 def test_settings_show_where_they_come_from(shell: Shell, tmp_path: Path) -> None:
     """Default, file and environment, in this order of strength."""
     (tmp_path / "nexus.toml").write_text("port = 9001\nmax-runs = 3\n")

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "apply": ("nexus.cli.apply", "apply", "Register algorithms and workgroups from manifests."),
     "algorithms": ("nexus.cli.algorithms", "algorithms", "What can be run: list, show."),
     "runs": ("nexus.cli.runs", "runs", "Runs: submit, list, show, wait, tree, logs, result, cancel."),
-    "tokens": ("nexus.cli.tokens", "tokens", "Access tokens of a data folder: create, list, revoke."),
+    "tokens": ("nexus.cli.tokens", "tokens", "Access tokens: create, list, revoke."),
     "settings": ("nexus.cli.settings", "settings", "Every setting, its value and where it comes from."),
     "doctor": ("nexus.cli.doctor", "doctor", "What this machine offers, and what is missing."),
     "validate": ("nexus.cli.validate", "validate", "Check a package or a whole registry."),

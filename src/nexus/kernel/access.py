@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+
+from nexus.kernel.errors import InvalidInput
+from nexus.kernel.units import parse_duration
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+_DAYS = re.compile(r"(\d{1,5})d")
 
 
 class Scope(StrEnum):
@@ -54,6 +61,39 @@ class TokenStore(Protocol):
     async def revoke_token(self, name: str) -> None: ...
 
     async def tokens(self) -> Sequence[Token]: ...
+
+
+GRANTED = (Scope.SUBMIT, Scope.READ, Scope.OPERATE)  # what a token can be given; a run's own comes from its service
+
+
+def issue_token(name: str, scopes: Iterable[str], expires: str, now: datetime) -> tuple[str, Token]:
+    """A new token: its text, which nobody sees again, and what is kept of it.
+
+    *expires*: how long it is good for, such as ``30d`` or ``12h``; empty for ever. Raises InvalidInput.
+    """
+    if not _NAME.fullmatch(name) or name == ANONYMOUS:
+        raise InvalidInput(f"`{name[:100]}` cannot be a token's name", hint="letters, digits, `.`, `_`, `@` and `-`, at most 100")
+    given = sorted(set(scopes))
+    unknown = [scope for scope in given if scope not in GRANTED]
+    if unknown or not given:
+        told = f"`{unknown[0][:32]}` is no scope" if unknown else "no scope is given"
+        raise InvalidInput(told, hint=f"one or more of `{'`, `'.join(GRANTED)}`")
+    text, kept = make_token()
+    wanted = frozenset(Scope(scope) for scope in given)
+    return text, Token(name=name, digest=kept, scopes=wanted, created_at=now, expires_at=_expiry(now, expires))
+
+
+def _expiry(now: datetime, expires: str) -> datetime | None:
+    if not expires:
+        return None
+    days = _DAYS.fullmatch(expires)
+    try:
+        length = timedelta(days=int(days[1])) if days else parse_duration(expires)
+        if not length:
+            raise ValueError(f"`{expires[:32]}` is no time at all")
+        return now + length
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"the expiry: {error}", hint="for example `30d` or `12h`") from None
 
 
 def make_token() -> tuple[str, bytes]:

@@ -28,7 +28,7 @@ from nexus.kernel.errors import Conflict, InvalidInput, NotFound, ServiceUnreach
 from nexus.sdk import files
 from nexus.sdk import manifests as manifest_files
 from nexus.sdk.encoding import from_json, parameters_body
-from nexus.sdk.model import Applied, RunPage, RunRef, RunResult, RunView, Template, Templates
+from nexus.sdk.model import Applied, NewToken, RunPage, RunRef, RunResult, RunView, Template, Templates, TokenInfo, Tokens
 from nexus.sdk.transport import Answer, Envelope, Transport
 from nexus.wire import v1
 
@@ -312,6 +312,23 @@ class NexusClient:
         query = {"prune": "true" if prune else "false"}
         applied: Applied = (await self._transport.request("POST", f"{API}/templates", query=query, body=body)).decode(Applied)
         return applied
+
+    async def tokens(self) -> list[TokenInfo]:
+        """The access tokens there are."""
+        return list((await self._transport.request("GET", f"{API}/tokens")).decode(Tokens).tokens)
+
+    async def create_token(self, name: str, scopes: Sequence[str], *, expires: str = "") -> NewToken:
+        """A new access token with its text, which is shown this once. *expires*: such as ``30d``; for ever unless given.
+
+        Raises Conflict when the name is taken; also when an answer was lost on the way: then revoke it and make it again.
+        """
+        body = {"name": name, "scopes": list(scopes), "expires": expires}
+        made: NewToken = (await self._transport.request("POST", f"{API}/tokens", body=body)).decode(NewToken)
+        return made
+
+    async def revoke_token(self, name: str) -> None:
+        """Ends an access token at once. Raises NotFound."""
+        await self._transport.request("DELETE", f"{API}/tokens/{_part(name)}")
 
     async def queue(self) -> dict[str, Any]:
         """What waits, what runs, and what there is room for."""

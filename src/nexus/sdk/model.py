@@ -151,6 +151,29 @@ class Templates(msgspec.Struct, frozen=True):
     templates: list[Template]
 
 
+class TokenInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An access token without its text, which is kept nowhere."""
+
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None = None
+    expired: bool = False
+
+
+class NewToken(TokenInfo, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A token that was just made. ``token`` is its text, which nobody is shown again; it is left out of ``repr``."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return f"NewToken(name={self.name!r}, scopes={self.scopes!r}, token=…)"
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    tokens: list[TokenInfo]
+
+
 class AppliedManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one manifest: ``created``, ``updated``, ``unchanged`` or ``removed``."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from nexus.sdk.client import NexusClient, Policy, Ref
-from nexus.sdk.model import Applied, RunRef, RunResult, RunView, Template
+from nexus.sdk.model import Applied, NewToken, RunRef, RunResult, RunView, Template, TokenInfo
 from nexus.wire import v1
 
 T = TypeVar("T")
@@ -149,6 +149,15 @@ class Nexus:
 
     def apply(self, paths: Sequence[Path | str], *, prune: bool = False) -> Applied:
         return self._call(self._client.apply(paths, prune=prune))
+
+    def tokens(self) -> list[TokenInfo]:
+        return self._call(self._client.tokens())
+
+    def create_token(self, name: str, scopes: Sequence[str], *, expires: str = "") -> NewToken:
+        return self._call(self._client.create_token(name, scopes, expires=expires))
+
+    def revoke_token(self, name: str) -> None:
+        self._call(self._client.revoke_token(name))
 
     def queue(self) -> dict[str, Any]:
         return self._call(self._client.queue())

@@ -31,7 +31,7 @@ NEEDS = {
     "result": "read", "tagged-results": "read", "metadata": "read", "buffer": "read", "payload": "read", "check": "read",
     "list-runs": "read", "show-run": "read", "tree": "read", "log": "read", "list-templates": "read", "show-template": "read",
     "list-workgroups": "read", "queue": "read", "registry": "read", "registry-item": "read", "metrics": "read",
-    "complete": "operate", "apply": "operate",
+    "complete": "operate", "apply": "operate", "list-tokens": "operate", "create-token": "operate", "revoke-token": "operate",
     "read-payload": "signed", "upload-result": "signed", "read-result": "signed",
     "landing": None, "live": None, "ready": None, "openapi": None, "docs": None,
 }  # fmt: skip

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import socket
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from nexus.cli import doctor_checks as doctor
-from nexus.cli import tokens
-from nexus.kernel.errors import InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -63,14 +61,3 @@ def test_clocks_are_compared() -> None:
     assert doctor.clock(now, -2.0).status == "ok"
     assert "60 s behind the service" in doctor.clock(now, 60.0).detail
     assert doctor.clock(datetime(1970, 1, 1, tzinfo=UTC), None).status == "missing"
-
-
-def test_expiry_is_a_duration() -> None:
-    """Days beside the durations of Go; nonsense and nothing are refused."""
-    now = datetime(2026, 11, 21, tzinfo=UTC)
-    assert tokens._expiry(now, None) is None
-    assert tokens._expiry(now, "30d") == now + timedelta(days=30)
-    assert tokens._expiry(now, "1h30m") == now + timedelta(minutes=90)
-    for bad in ("soon", "0d", "-1d", "99999d9"):
-        with pytest.raises(InvalidInput, match="--expires"):
-            tokens._expiry(now, bad)

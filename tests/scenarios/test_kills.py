@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
+import nexus
 from nexus.testing.kill import ACCEPT_AGAIN_S, PATIENCE_S, STEPS, Trial
 from tests.scenarios.service import eventually
 
 pytestmark = pytest.mark.faults
+
+
+def test_every_step_the_service_names_is_killed() -> None:
+    """The steps below are all those that stand in the service's code."""
+    source = Path(nexus.__file__).parent
+    named = {step for file in source.rglob("*.py") for step in re.findall(r'step\("([a-z.-]+)"\)', file.read_text())}
+    assert named == set(STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS)

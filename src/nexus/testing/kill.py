@@ -58,7 +58,7 @@ kind: NexusAlgorithmTemplate
 metadata: {name: quick, annotations: {local.nexus/completion: exit-code}}
 spec:
   container: {image: none, registry: none, versionTag: v1}
-  command: sh -c 'echo started >> "$STARTS/$NEXUS__RUN_ID"'
+  command: sh -c 'echo "$NEXUS__ATTEMPT" >> "$STARTS/$NEXUS__RUN_ID"'
   runtimeEnvironment: {environmentVariables: [{name: STARTS, value: "FOLDER"}]}
 ---
 apiVersion: science.sneaksanddata.com/v1
@@ -66,8 +66,16 @@ kind: NexusAlgorithmTemplate
 metadata: {name: held}
 spec:
   container: {image: none, registry: none, versionTag: v1}
-  command: sh -c 'echo started >> "$STARTS/$NEXUS__RUN_ID"; sleep 0.5'
+  command: sh -c 'echo "$NEXUS__ATTEMPT" >> "$STARTS/$NEXUS__RUN_ID"; sleep 0.5'
   runtimeEnvironment: {environmentVariables: [{name: STARTS, value: "FOLDER"}]}
+---
+apiVersion: science.sneaksanddata.com/v1
+kind: NexusAlgorithmTemplate
+metadata: {name: shaky, annotations: {local.nexus/completion: exit-code}}
+spec:
+  container: {image: none, registry: none, versionTag: v1}
+  command: sh -c 'echo "$NEXUS__ATTEMPT" >> "$STARTS/$NEXUS__RUN_ID"; exec test "$NEXUS__ATTEMPT" -gt 1'
+  runtimeEnvironment: {maximumRetries: 1, environmentVariables: [{name: STARTS, value: "FOLDER"}]}
 """
 
 
@@ -128,6 +136,7 @@ class Trial:
             "NEXUS__CPU_MILLICORES": "64000",
             "NEXUS__MAX_RUNS": "48",
             "NEXUS__STARTS_PER_S": "500",
+            "NEXUS__RETRY_PAUSE": "200ms",
             "NEXUS_KILL_AT": kill_at,
             "NEXUS_KILL_NTH": str(nth),
         }
@@ -206,7 +215,7 @@ class Trial:
     def _one(self, connection: http.client.HTTPConnection, chance: random.Random) -> None:
         with self.ledger.lock:
             key = f"key-{next(self._keys)}"
-        algorithm = "held" if chance.random() < 0.3 else "quick"
+        algorithm = chance.choices(("quick", "held", "shaky"), (60, 30, 10))[0]
         with self.ledger.lock:
             self.ledger.asked[key] = algorithm
         run_id = self.submit(connection, algorithm, key, large=chance.random() < 0.05)
@@ -249,8 +258,11 @@ class Trial:
         assert not [run_id for run_id, times in owners.items() if times > 1], "two keys share a run"
         extra = len(by_id) - len(owners)
         assert extra <= len(self.ledger.asked), f"{extra} runs nobody asked for"
-        twice = [file.name for file in self.starts.iterdir() if file.read_text().count("started") > 1]
-        assert not twice, f"started twice: {twice[:3]}"
+        begun = {file.name: file.read_text().split() for file in self.starts.iterdir()}
+        twice = {run_id: attempts for run_id, attempts in begun.items() if len(attempts) != len(set(attempts))}
+        assert not twice, f"an attempt was started twice: {dict(itertools.islice(twice.items(), 3))}"
+        failed = [run for run in runs if run["algorithm"] == "shaky" and run["stage"] not in ("COMPLETED", "CANCELLED")]
+        assert not failed, f"a second attempt did not come: {failed[:3]}"
         for run_id in self.ledger.reported:
             stage, result = by_id[run_id]["stage"], by_id[run_id].get("resultUri")
             assert (stage, result) == ("COMPLETED", f"s3://bucket/{run_id}"), f"report of {run_id} lost: {stage} {result}"

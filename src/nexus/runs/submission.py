@@ -6,6 +6,7 @@ never sees a parameter.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -19,6 +20,8 @@ from nexus.runs.model import ParentRef, Payload, Run, Stage
 from nexus.runs.ports import Accepted, Objects, RunStore, TreeLimits
 
 PAYLOADS = "payloads"  # the folder of large payloads, each under its run's id
+
+_STRIDE = 16  # payloads looked at between two turns of the loop
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +106,9 @@ class Submission:
         Only those made before the id *before* are looked at: a newer one may be on its way to its row.
         """
         removed = 0
-        for run_id in await self._objects.names(PAYLOADS):
+        for number, run_id in enumerate(await self._objects.names(PAYLOADS)):
+            if number % _STRIDE == _STRIDE - 1:
+                await asyncio.sleep(0)
             if run_id < before and await self._store.find(run_id) is None:
                 await self._objects.delete(f"{PAYLOADS}/{run_id}")
                 removed += 1

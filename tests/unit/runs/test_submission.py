@@ -149,3 +149,20 @@ def test_payloads_without_a_run_are_tidied_away(rig: Rig, desk: Desk) -> None:
     assert rig.do(desk.keys(lost)) is None
     assert rig.do(desk.keys(stored)) == 2
     assert rig.do(desk.keys(newer)) == 2
+
+
+def test_tidying_leaves_others_their_turn(rig: Rig, desk: Desk) -> None:
+    """However many large payloads are kept, a service that just started accepts meanwhile."""
+    for _ in range(64):
+        rig.do(desk.submission.submit(desk.large()))
+    newer = desk.large().run_id
+
+    async def turns() -> int:
+        tidying = asyncio.ensure_future(desk.submission.tidy(newer))
+        taken = 0
+        while not tidying.done():
+            await asyncio.sleep(0)
+            taken += 1
+        return taken
+
+    assert rig.do(turns()) > 3

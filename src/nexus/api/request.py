@@ -118,14 +118,21 @@ class Request:
         if not data:
             raise InvalidEnvelope("the body is empty", hint=_fields_hint(kind))
         try:
+            if not data.isascii():
+                data.decode()  # the decoder looks at no field it does not know
             value = msgspec.json.decode(data, type=kind)
+            names = _members(data) if self.strict else []
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidEnvelope(f"the body cannot be read: {error}", hint=_fields_hint(kind)) from error
         except RecursionError as error:
             raise InvalidEnvelope("the body is nested too deep") from error
         if self.strict:
-            known = _names(kind)
-            unknown = sorted(set(msgspec.json.decode(data, type=dict[str, msgspec.Raw])) - known)
+            doubled = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) != len(names) else []
+            if doubled:
+                raise InvalidEnvelope(
+                    f"`{'`, `'.join(name[:64] for name in doubled[:10])}` is given twice", hint="keep one of them"
+                )
+            unknown = sorted(set(names) - _names(kind))
             if unknown:
                 raise InvalidEnvelope(
                     f"`{'`, `'.join(name[:64] for name in unknown[:10])}` is no field of this", hint=_fields_hint(kind)
@@ -184,6 +191,19 @@ def flag(query: Mapping[str, str], name: str) -> bool:
     if text not in ("true", "false"):
         raise InvalidInput(f"`{name}` is `{text[:32]}`", hint="`true` or `false`")
     return text == "true"
+
+
+def _members(data: bytes) -> list[str]:
+    """The names of the object's fields as they stand there, doubled ones too."""
+    import json
+
+    names: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> None:
+        names[:] = [name for name, _ in items]  # the outermost object comes last
+
+    json.loads(data, object_pairs_hook=pairs, parse_int=str)
+    return names
 
 
 def _fields_hint(kind: Any) -> str:

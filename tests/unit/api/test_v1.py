@@ -489,3 +489,29 @@ async def test_overrides_with_numbers_and_nulls_can_be_read_back(house: House) -
     shown = (await house.call("GET", at("metadata", reply.json()["requestId"]))).json()["configuration_overrides"]
     assert shown["computeResources"] == {"limits": {"memory": "1073741824"}}
     assert shown["container"] == {}
+
+
+@pytest.mark.parametrize("api", ["v1", "latest"])
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"x\xff": 1}', "cannot be read"),
+        (b'{"reason": "a", "x": "\xff"}', "cannot be read"),
+        (b'{"x": ' + b"[" * 1000 + b"]" * 1000 + b"}", "too deep"),
+    ],
+)
+async def test_what_no_field_knows_is_read_too(house: House, api: str, body: bytes, says: str) -> None:
+    """Bytes that are no UTF-8, and nesting without end, are 400 wherever they stand in a body."""
+    path = at("cancel", await house.accept()).replace("/v1/", f"/{api}/")
+    reply = await house.call("POST", path, body)
+    assert reply.status == 400, reply.text
+    assert says in reply.text
+
+
+async def test_latest_refuses_a_field_given_twice(house: House) -> None:
+    """Of two values the caller cannot know which one counts. A long number beside them is no error of the service's."""
+    path = at("cancel", await house.accept()).replace("/v1/", "/latest/")
+    reply = await house.call("POST", path, b'{"reason": "a", "reason": "b"}')
+    assert (reply.status, reply.json()["error"]["message"]) == (400, "`reason` is given twice")
+    reply = await house.call("POST", path, b'{"x": ' + b"1" * 5000 + b"}")
+    assert "`x` is no field of this" in reply.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -175,6 +176,21 @@ def test_a_queued_run_keeps_its_revision(own: Service, tmp_path: Path) -> None:
     assert b'"100%"' in own.output(old)
     assert b'"changed"' in own.output(new)
     assert (own.run(old)["templateRevision"], own.run(new)["templateRevision"]) == (1, 2)
+
+
+def test_w06_a_recovered_run_has_all_that_its_start_needs(own: Service) -> None:
+    """A run that waited when the service was killed is started by the next one in its own cluster, with its limits (weakness 6)."""
+    own.stop()
+    own.flags = ("--dispatch", "paused")
+    own.start()
+    overrides = {"workgroupRef": {"name": "fast-machines"}, "computeResources": {"limits": {"cpu": "3", "memory": "700Mi"}}}
+    run_id = own.submit(["environment", "NEXUS__SHARD_NAME", "OMP_NUM_THREADS"], ["report"], customConfiguration=overrides)
+    own.kill()
+    own.flags = ()
+    own.start()
+    assert own.end(run_id)["stage"] == "COMPLETED"
+    seen = json.loads(own.output(run_id).splitlines()[0])
+    assert seen == {"NEXUS__SHARD_NAME": "shard-7", "OMP_NUM_THREADS": "3"}
 
 
 # ── the end of a process ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -352,10 +352,12 @@ def test_w23_percent_signs_and_quotes_reach_the_process_as_written(service: Serv
 
 
 def test_w24_names_with_slashes_and_other_letters_are_found(service: Service) -> None:
-    """A tag with a slash, a percent sign, a space and other scripts is stored and found percent-encoded (24)."""
+    """A tag with a slash, a percent sign, a space and other scripts is stored and found percent-encoded; so is a name (24)."""
     run_id = service.submit(tag="a/b%2F c/ж")
     rows = service.json("GET", "/algorithm/v1/results/tags/a%2Fb%252F%20c%2F%D0%B6")
     assert [row["requestId"] for row in rows] == [run_id]
+    unknown = service.ask("POST", "/algorithm/v1/run/a%2Fb%252F%20c", {"algorithmParameters": {}})
+    assert (unknown.status, "`a/b%2F c`" in unknown.text) == (400, True)  # the route was found, and the name is whole
 
 
 def test_w24_parameters_keep_their_bytes(service: Service) -> None:

@@ -5,6 +5,8 @@ Content types follow what existing clients can take: cancel answers text, 404 is
 
 from __future__ import annotations
 
+import asyncio
+
 from nexus.api import guard, views
 from nexus.api.answers import Answer, as_json
 from nexus.api.envelope import tag_problems
@@ -24,6 +26,7 @@ MAX_CAUSE = 4 * 1024
 MAX_DETAILS = 64 * 1024
 MAX_URI = 8 * 1024
 MAX_WORDS = 1024
+_AT_ONCE = 500  # rows of an answer without pages, before others have their turn
 
 _WAIT = Field("wait", "number", "Seconds (at most 60) to hold the answer until the run has ended.")
 _PATIENCE = Field("wait", "number", "Seconds (at most 60, 30 unless given) that Foreground waits for processes to end.")
@@ -59,7 +62,13 @@ async def result(context: Context, request: Request) -> Answer:
 async def tagged_results(context: Context, request: Request) -> Answer:
     root_id = await guard.root_of(context, request.principal)
     runs = await context.services.reading.tagged(request.parts[0])
-    return as_json([views.tagged_result(context, request, run) for run in runs if root_id in (None, run.root_id)])
+    rows = []
+    for number, run in enumerate(runs):
+        if root_id in (None, run.root_id):
+            rows.append(views.tagged_result(context, request, run))
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return as_json(rows)
 
 
 async def metadata(context: Context, request: Request) -> Answer:

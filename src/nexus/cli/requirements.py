@@ -57,14 +57,17 @@ def requirements(package: str, source: str, release: str, build: bool, root: Pat
     cache = Path(platformdirs.user_cache_dir("nexus"))
     declaration = auditfiles.read_declaration(root)
     index = PackageIndex(project=declaration.uv, cache=cache)
+    output.note(f"reading {package} …")
+    told = ""
     try:
         facts = Collector(index=index, cache=cache / "facts", build=build).collect(package, source, release)
     except MetadataUnavailable as error:
         facts = packagefacts.Facts(name=package, source=package, unchecked={packagefacts.PACKAGE: error.message})
+        told = error.hint
     findings = packagefacts.check(facts, declaration.rules.targets)
     rows = [
         {"severity": item.severity, "code": item.code, "place": f"{item.file}:{item.line}" if item.line else item.file,
-         "message": item.message, "hint": item.hint}
+         "message": item.message, "hint": told or item.hint}
         for item in findings
     ]  # fmt: skip
     output.emit(rows, fmt, _COLUMNS, empty=f"{facts.name} {facts.version} meets every requirement")

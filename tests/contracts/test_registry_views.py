@@ -34,8 +34,35 @@ def test_one_package_one_variant() -> None:
     assert shown["models"]({"variant": "product"})["supported"]
 
 
+def test_every_view_gives_one_thing_by_name() -> None:
+    """No name is ignored: a model, an owner, the findings of a package, pins, a row of the matrix, the audit of a variant."""
+    shown = views(str(ROOT))
+    assert shown["models"]({"name": "nexus-examples/host-names"})["package"] == "idna"
+    assert shown["models"]({"name": "idna/host-names"})["package"] == "idna"
+    assert shown["owners"]({"name": "Emmy-Example"})["packages"] == ["networkx"]
+    assert shown["findings"]({"name": "rich"}) == []
+    assert shown["variants"]({"name": "product"}) == shown["variants"]({"variant": "product"})
+    assert shown["matrix"]({"name": "babel"})["product"] == "2.16.0"
+    assert {row["lock"] for row in shown["audit"]({"name": "product"})["verdicts"]} == {"product"}
+
+
+def test_a_registry_that_is_gone_is_not_an_empty_one(tmp_path: Path) -> None:
+    """Whoever asks is told, instead of being shown no packages."""
+    (tmp_path / "packages").mkdir()
+    shown = views(str(tmp_path))
+    (tmp_path / "packages").rmdir()
+    with pytest.raises(NotARegistry):
+        shown["packages"]({})
+
+
 @pytest.mark.parametrize(
-    ("view", "query"), [("packages", {"name": "nothing"}), ("variants", {"variant": "x"}), ("models", {"variant": "x"})]
+    ("view", "query"),
+    [
+        ("packages", {"name": "nothing"}),
+        ("variants", {"variant": "x"}),
+        ("models", {"variant": "x"}),
+        *((view, {"name": "nothing"}) for view in ("models", "owners", "findings", "variants", "matrix", "audit")),
+    ],
 )
 def test_an_unknown_name_is_not_found(view: str, query: dict[str, str]) -> None:
     """What the registry does not have is 404, with what it has as the hint."""

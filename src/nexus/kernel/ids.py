@@ -35,13 +35,15 @@ class IdMaker:
                 self._counter = self._random32() >> 1  # leaves room to count up within the millisecond
             else:
                 self._counter += 1
-            counter = self._counter & ((1 << _COUNTER_BITS) - 1)
+                if self._counter >> _COUNTER_BITS:  # after an id that was not made here
+                    self._last_ms += 1
+                    self._counter = 0
             value = (
                 (self._last_ms & 0xFFFFFFFFFFFF) << 80
                 | 0x7 << 76
-                | (counter >> 30) << 64
+                | (self._counter >> 30) << 64
                 | 0b10 << 62
-                | (counter & 0x3FFFFFFF) << _RANDOM_BITS
+                | (self._counter & 0x3FFFFFFF) << _RANDOM_BITS
                 | self._random32()
             )
         digits = f"{value:032x}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 from nexus.adapters.environments import Environments
+from nexus.runs.ports import LaunchFailed
 from tests.contracts.engine_subject import PATIENCE_S
 from tests.contracts.test_environments import Bench, ask
 
@@ -155,3 +158,50 @@ async def test_a_finished_environment_is_on_the_disk_before_it_is_trusted(
     monkeypatch.setattr(os, "sync", noted)
     assert await hanging.ready_to_build().ready(hanging.requirements("tool==1.0\n")) is not None
     assert marks == [False]
+
+
+async def test_what_a_killed_service_left_building_is_ended_by_the_next(hanging: Hanging) -> None:
+    """Its `uv`, with all that started, does not keep the next service from building, nor does its half-built folder stay."""
+    killed = hanging.ready_to_build()
+    local = hanging.requirements("tool==1.0\n")
+    lost = asyncio.create_task(killed.ready(local))
+    processes = await hanging.hangs()
+    (hanging.folder / "go").touch()
+    following = hanging.ready_to_build()
+    await following.start()
+    made = await following.ready(local)
+    assert alive(processes) == []
+    assert ask(made, "import tool; print(tool.version)") == "1.0"
+    with pytest.raises(LaunchFailed):
+        await lost
+    await following.stop()
+
+
+async def test_a_start_removes_what_is_half_built_and_nothing_else(hanging: Hanging) -> None:
+    """A folder without its mark of completion goes, unless someone still builds it; finished ones and wheels stay."""
+    (hanging.folder / "go").touch()
+    made = await hanging.ready_to_build().ready(hanging.requirements("tool==1.0\n"))
+    assert made is not None
+    environments = hanging.folder / "environments"
+    for name in ("half", "held", "wheels"):
+        (environments / name / "bin").mkdir(parents=True)
+    with (environments / "held.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        following = hanging.ready_to_build()
+        await following.start()
+        await following.stop()
+    assert sorted(hanging.left()) == sorted(["held", made.folder.name])
+    assert (environments / "wheels").exists()
+
+
+async def test_what_hides_from_a_build_keeps_no_stop_waiting(hanging: Hanging) -> None:
+    """A process that detached, and took the marks off, may live on with the build's output open: the build ends without it."""
+    script = hanging.uv.read_text().replace("sleep 600 &", "env -i setsid sleep 600 &\nsleep 0.2")
+    hanging.uv.write_text(script)
+    waiting = asyncio.create_task(hanging.ready_to_build().ready(hanging.requirements("tool==1.0\n")))
+    processes = await hanging.hangs()
+    await ended(waiting)
+    assert hanging.left() == []
+    assert len(alive(processes)) == 1, "nothing hid"
+    for pid in alive(processes):
+        os.kill(pid, signal.SIGKILL)

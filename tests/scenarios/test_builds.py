@@ -106,6 +106,19 @@ def test_a_service_told_to_stop_ends_its_builds(hanging: Hanging) -> None:
     assert service.end(run_id, "one")["stage"] == "COMPLETED"
 
 
+def test_a_killed_services_build_is_ended_by_the_next_start(hanging: Hanging) -> None:
+    """Nobody waits for it any more: it is gone, with what it left, before the next start builds the same afresh."""
+    service = hanging.service
+    run_id = service.submit(algorithm="one")
+    building = pids(hanging.pids)
+    service.kill()
+    assert all(map(alive, building))
+    hanging.let_go()
+    service.start()
+    assert service.end(run_id, "one")["stage"] == "COMPLETED"
+    assert not any(map(alive, building))
+
+
 def apply(service: Service, file: Path) -> subprocess.CompletedProcess[str]:
     command = [str(NEXUS), "apply", "-f", str(file), "--server", f"http://127.0.0.1:{service.port}"]
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)

@@ -30,6 +30,9 @@ from nexus.runs.ports import LaunchFailed
 
 BUILD_LIMIT_S = 900.0
 _COMPLETE = ".complete"
+_WHEELS = "wheels"
+_BUILDER = "NEXUS_BUILDS"  # in the environment of all that builds below a folder: finds what a killed service left building
+_GONE_S = 2.0  # how long a killed `uv` is waited for: what hides from us may hold the pipe of its output
 _DETAIL_LINES = 30
 _DETAIL_CHARS = 4000
 _UNREACHABLE = ("error sending request", "Failed to fetch", "dns error", "Connection refused", "timed out", "Connection reset")
@@ -79,11 +82,25 @@ class Environments:
         self._limit_s = limit_s
         self._variables = _build_variables(os.environ if variables is None else variables)
         self._slots = asyncio.Semaphore(builds)
-        self._wheels = WheelMaker(self._folder / "wheels")
+        self._wheels = WheelMaker(self._folder / _WHEELS)
         self._building: dict[str, _Build] = {}
         self._tasks: set[asyncio.Task[LocalEnvironment]] = set()  # of builds, those that are being ended included
         self._known: dict[tuple[object, ...], LocalEnvironment] = {}
         self._interpreters: dict[str, str] = {}
+        self._clearing: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Has what a killed service left building ended, and what it left half-built removed, before anything is built.
+
+        For the one service that may use the folder now.
+        """
+        self._clearing = asyncio.ensure_future(asyncio.to_thread(self._clear))
+
+    def _clear(self) -> None:
+        watch.end_marked(str(self._folder), _BUILDER)
+        for folder in self._folder.glob("*/"):
+            if folder.name != _WHEELS and not (folder / _COMPLETE).exists():
+                _remove_unheld(folder)
 
     async def ready(self, local: Mapping[str, str]) -> LocalEnvironment | None:
         """The environment these annotations ask for, built now if need be; None when they ask for none.
@@ -109,6 +126,8 @@ class Environments:
             build.task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._clearing is not None:
+            await self._clearing
 
     async def _wait(self, key: str, recipe: Recipe, interpreter: str) -> LocalEnvironment:
         """The environment of that key, from the build under way or a new one. The last who gives up waiting ends the build."""
@@ -140,6 +159,8 @@ class Environments:
     async def _built(self, key: str, recipe: Recipe, interpreter: str) -> LocalEnvironment:
         folder = self._folder / key
         environment = LocalEnvironment(folder=folder, programs=folder / "bin")
+        if self._clearing is not None:
+            await asyncio.shield(self._clearing)
         if _usable(folder):
             return environment
         async with self._slots, _lock(self._folder / f"{key}.lock") as held:
@@ -207,7 +228,7 @@ class Environments:
     async def _uv_output(self, *arguments: str, held: int | None = None, cwd: Path | None = None) -> tuple[int | None, str]:
         """Exit code (None: out of time) and combined output of `uv`. It ends with everything it started.
 
-        It has the build's lock too (*held*): should this service be killed, the next one waits until its `uv` has ended.
+        It has the build's lock too (*held*): should this service be killed, nobody builds there until its `uv` has ended.
         """
         mark = f"build.{uuid.uuid4().hex}"
         process = None
@@ -215,7 +236,7 @@ class Environments:
             process = await asyncio.create_subprocess_exec(
                 self._program(), *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                env={**self._variables, watch.MARKER: mark}, cwd=cwd or "/", start_new_session=True,
+                env={**self._variables, watch.MARKER: mark, _BUILDER: str(self._folder)}, cwd=cwd or "/", start_new_session=True,
                 pass_fds=() if held is None else (held,),
             )  # fmt: skip
             output, _ = await asyncio.wait_for(process.communicate(), self._limit_s)
@@ -256,7 +277,15 @@ async def _end(process: asyncio.subprocess.Process | None, mark: str) -> None:
             os.killpg(process.pid, signal.SIGKILL)
     await asyncio.to_thread(watch.end_marked, mark)
     if process is not None:
-        await process.wait()  # last: it ends when nobody holds the pipe of its output any more
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _GONE_S)
+
+
+def _remove_unheld(folder: Path) -> None:
+    """Removes a half-built environment; leaves one that is being built, or that cannot be removed."""
+    with contextlib.suppress(OSError), folder.with_name(f"{folder.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _complete(folder: Path) -> None:

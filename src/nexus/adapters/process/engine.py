@@ -87,6 +87,7 @@ class ProcessEngine:
         self._on_end = on_end
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
         await asyncio.to_thread(records.empty_trash, self._trash)
+        await self._environments.start()
         await self._forks.start()
         alive, ended = await asyncio.to_thread(self._find)
         for key in alive:

@@ -84,16 +84,16 @@ def volunteer_for_oom() -> None:
         pass
 
 
-def marked(value: str) -> list[int]:
+def marked(value: str, marker: str = MARKER) -> list[int]:
     """Processes of this user whose environment carries the marker with *value*."""
-    needle = f"{MARKER}={value}".encode()
+    needle = f"{marker}={value}".encode()
     return [pid for pid in _all() if needle in _environment(pid).split(b"\0")]
 
 
-def end_marked(value: str) -> None:
+def end_marked(value: str, marker: str = MARKER) -> None:
     """Kills every process that carries the marker with *value*, and what they start meanwhile. Blocks for a second at most."""
     for _ in range(_SWEEPS):
-        pids = marked(value)
+        pids = marked(value, marker)
         if not pids:
             return
         for pid in pids:

@@ -59,6 +59,15 @@ def test_threads_follow_the_cpu_limit(tmp_path: Path, millicores: int, threads: 
     assert got.environment["OMP_NUM_THREADS"] == threads
 
 
+def test_without_a_limit_threads_are_the_operators(tmp_path: Path) -> None:
+    """The service's own OMP_NUM_THREADS reaches runs that have no limit, and only those."""
+    tool = program(tmp_path, "tool")
+    variables = {"OMP_NUM_THREADS": "7"}
+    assert resolve(launch(str(tool)), None, tmp_path, variables).environment["OMP_NUM_THREADS"] == "7"
+    limited = resolve(launch(str(tool), cpu_millicores=2000), None, tmp_path, variables)
+    assert limited.environment["OMP_NUM_THREADS"] == "2"
+
+
 def test_paths_count_from_the_working_directory(tmp_path: Path) -> None:
     """A command with a slash, or a relative folder on PATH, is looked up from the working directory, by default the project."""
     tool = program(tmp_path / "project", "tool")

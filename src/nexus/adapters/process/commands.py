@@ -12,7 +12,7 @@ import msgspec
 from nexus.adapters.environments import LocalEnvironment
 from nexus.runs.ports import Launch, LaunchFailed
 
-_PASSED = ("LANG", "TZ", "TMPDIR")
+_PASSED = ("LANG", "TZ", "TMPDIR", "OMP_NUM_THREADS")  # the last one when the run has no processor limit
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.service import NEXUS, Service
+from tests.scenarios.service import NEXUS, PATIENCE_S, Service
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def nexus(service: Service, *words: str, given: bytes = b"", where: Path | None = None) -> subprocess.CompletedProcess[bytes]:
     """A command on the service."""
     environment = {**os.environ, "NEXUS__SERVER": f"http://127.0.0.1:{service.port}"}
-    return subprocess.run([NEXUS, *words], input=given, capture_output=True, env=environment, cwd=where, timeout=60, check=False)
+    return subprocess.run(
+        [NEXUS, *words], input=given, capture_output=True, env=environment, cwd=where, timeout=PATIENCE_S, check=False
+    )
 
 
 def test_a_dash_is_the_output(service: Service, tmp_path: Path) -> None:

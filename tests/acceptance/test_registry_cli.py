@@ -381,6 +381,55 @@ def test_logical_benchmarks_are_named_as_they_were_given(registry: Path) -> None
         ).stdout  # fmt: skip
 
 
+def test_nothing_of_a_hostile_registry_reaches_the_terminal(registry: Path) -> None:
+    """Names with line breaks and escape sequences are shown without them, by every command, on both outputs."""
+    git(registry, "init", "-q")
+    git(registry, "add", "-A")
+    git(registry, "commit", "-qm", "first")
+    evil = registry / "packages/a\x1b[31m\nb"
+    (evil / "models/c\x1b]0;x\x07").mkdir(parents=True)
+    (evil / "nexus.yaml").write_text('package: {name: "e\\e[2Jf\\ng", owners: ["h\\e[1m"], docs: "i\\e[1m"}\n')
+    (evil / "models/c\x1b]0;x\x07/model.yaml").write_text('model: {id: "j\\e[1m/k\\nl", owner: "m\\e[1m"}\n')
+    (registry / "packages/rich/x\x1b[1m\ny").write_text("x")
+    project = registry / "pyproject.toml"
+    project.write_text(project.read_text().replace('    "rich>=13.9",', '    "rich>=13.9",\n    "e\\u001b[2Jf\\ng",'))
+    for command in (
+        *(["validate", "catalog", "-o", form] for form in ("table", "csv", "github")),
+        ["validate", "catalog", "--since", "HEAD"], ["validate", "package", str(evil)], ["validate", "package", "\x1b[1m"],
+        ["list", "packages"], ["list", "models", "--variant", "ecosystem"], ["list", "owners"], ["list", "changes", "--since", "HEAD"],
+        ["get", "package", evil.name], ["get", "model", "j\x1b[1m/k\nl"], ["get", "codeowners"], ["show", "package", evil.name],
+        ["remove", "package", evil.name, "--dry-run"], ["list", "changes", "--since", "\x1b[1m"],
+    ):  # fmt: skip
+        done = nexus(*command, cwd=registry)
+        assert "Traceback" not in done.stderr
+        told = (done.stdout + done.stderr).replace("\n", "")
+        assert told.isprintable(), command
+
+
+def test_git_that_cannot_answer_is_not_a_revision_that_is_missing(registry: Path, tmp_path: Path) -> None:
+    """Without Git, or in a checkout Git does not trust, the reason and the way out are told."""
+    done = subprocess.run(
+        [*NEXUS, "validate", "catalog", "--since", "HEAD"], cwd=registry, capture_output=True, text=True, check=False,
+        env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "`git` is not installed here" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_checkout_of_another_user_is_told_as_such(registry: Path) -> None:
+    """The hint is the command that makes Git trust it."""
+    git(registry, "init", "-q")
+    git(registry, "add", "-A")
+    git(registry, "commit", "-qm", "first")
+    for path in (registry, registry / ".git"):
+        os.chown(path, 12345, 12345)
+    done = nexus("validate", "catalog", "--since", "HEAD", cwd=registry)
+    assert done.returncode == 2
+    assert "belongs to another user" in done.stderr
+    assert f"safe.directory {registry}" in done.stderr
+
+
 # ── edits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

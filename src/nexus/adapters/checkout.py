@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nexus.catalog import files as places
 from nexus.catalog.files import Files, Trouble
-from nexus.kernel.documents import MAX_BYTES
+from nexus.kernel.documents import MAX_BYTES, shown
 from nexus.kernel.errors import NotARegistry, RevisionUnreadable
 
 _READINGS = 3  # of a file that changes meanwhile
@@ -233,14 +233,21 @@ def read_revision(root: Path, revision: str) -> Files:
 def resolve_revision(root: Path, revision: str) -> str:
     """The full commit id of a revision. Raises RevisionUnreadable."""
     if not revision or revision.startswith("-") or any(character.isspace() or ord(character) < 32 for character in revision):
-        raise RevisionUnreadable(f"`{revision}` is no Git revision", hint="name a branch, a tag or a commit")
+        raise RevisionUnreadable(f"{shown(revision)} is no Git revision", hint="name a branch, a tag or a commit")
     try:
         return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
     except RevisionUnreadable as error:
+        if error.__cause__ is not None:  # Git could not be asked
+            raise
+        if "dubious ownership" in error.message:
+            raise RevisionUnreadable(
+                f"Git does not read `{root}`, because the checkout belongs to another user",
+                hint=f"if you trust it: `git config --global --add safe.directory {_top(root)}`",
+            ) from error
         if "not a git repository" in error.message:
             raise RevisionUnreadable(f"`{root}` is in no Git checkout, so it has no revisions", hint=error.hint) from error
         raise RevisionUnreadable(
-            f"Git knows no revision `{revision}` in `{root}`",
+            f"Git knows no revision {shown(revision)} in `{root}`",
             hint="name a branch, a tag or a commit that this clone has; a shallow clone has few",
         ) from error
 
@@ -255,7 +262,7 @@ def merge_base(root: Path, revision: str, told: Callable[[str], None] = lambda _
         return _git(root, "merge-base", commit, "HEAD").decode().strip() or commit
     except RevisionUnreadable:
         told(
-            f"no commit in common with `{revision}`, as in a shallow clone: compared with it as it is, and with all it gained since"
+            f"no commit in common with {shown(revision)}, as in a shallow clone: compared with it as it is, and with all it gained since"
         )
         return commit
 
@@ -271,12 +278,14 @@ def changed_since(root: Path, commit: str) -> frozenset[str]:
 
 def repository_prefix(root: Path) -> str:
     """The registry's place in its repository, such as ``examples/registry/``; empty at its top or outside Git."""
+    relative = root.resolve().relative_to(_top(root)).as_posix()
+    return "" if relative == "." else f"{relative}/"
+
+
+def _top(root: Path) -> Path:
+    """The top of the checkout that holds this folder; the folder itself outside Git."""
     place = root.resolve()
-    for folder in (place, *place.parents):
-        if (folder / ".git").exists():
-            relative = place.relative_to(folder).as_posix()
-            return "" if relative == "." else f"{relative}/"
-    return ""
+    return next((folder for folder in (place, *place.parents) if (folder / ".git").exists()), place)
 
 
 def _tops() -> Sequence[str]:

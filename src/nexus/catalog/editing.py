@@ -17,7 +17,7 @@ from nexus.catalog import files as places
 from nexus.catalog.files import Files
 from nexus.catalog.formats import FORMATS, normalise
 from nexus.catalog.snapshot import Model, Package, Snapshot
-from nexus.kernel.documents import Finding, shown
+from nexus.kernel.documents import Finding, printable, shown
 from nexus.kernel.errors import InvalidInput, RegistryEditRefused, UnknownName
 
 
@@ -34,9 +34,9 @@ class Step:
     def text(self) -> str:
         """``move packages/a → packages/b``."""
         if self.kind == "move":
-            return f"move {self.path} → {self.to}"
+            return printable(f"move {self.path} → {self.to}")
         verb = "delete" if self.kind == "delete" else "create" if self.before is None else "edit"
-        return f"{verb} {self.path}"
+        return printable(f"{verb} {self.path}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

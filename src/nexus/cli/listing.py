@@ -56,6 +56,7 @@ def models(root: Path, output_file: Path | None, fmt: str, variant: str | None, 
     Example: nexus list models --variant ecosystem --output-file supported-ecosystem.txt
     """
     from nexus.catalog import checks, views
+    from nexus.kernel.documents import printable
 
     _, found = registry.load(root)
     if variant is None:
@@ -65,7 +66,7 @@ def models(root: Path, output_file: Path | None, fmt: str, variant: str | None, 
         rows, left_out = views.supported(found, checks.check(found, registry.today()), variant)
         columns = ["id", "package", "owners"]
         for row in left_out:
-            output.note(f"left out: {row['id']}: {'; '.join(row['reasons'])}")
+            output.note(printable(f"left out: {row['id']}: {'; '.join(row['reasons'])}"))
     if package is not None:
         name = registry.find_package(found, package).name
         rows = [row for row in rows if row["package"] == name]

@@ -124,4 +124,6 @@ def _page(record: dict[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    from nexus.kernel.documents import printable
+
+    return printable(", ".join(value) if isinstance(value, list) else str(value))

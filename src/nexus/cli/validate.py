@@ -41,6 +41,7 @@ def package(ctx: click.Context, path: Path, fmt: str, strict: bool, fail_fast: b
     """
     from nexus.adapters import checkout
     from nexus.catalog import checks, snapshot
+    from nexus.kernel.documents import printable
     from nexus.kernel.errors import NotARegistry
 
     place = _package_place(path)
@@ -57,7 +58,7 @@ def package(ctx: click.Context, path: Path, fmt: str, strict: bool, fail_fast: b
         everything = snapshot.build(checkout.read_folder(root))
         again = next(entry for entry in everything.packages if entry.folder == folder)
         report = checks.check_package(everything, again, registry.today())
-    _finish(ctx, report, fmt, root, f"package {one.name}", strict=strict, fail_fast=fail_fast)
+    _finish(ctx, report, fmt, root, f"package {printable(one.name)}", strict=strict, fail_fast=fail_fast)
 
 
 @validate.command()
@@ -238,8 +239,9 @@ def _verdict(instance: Instance, report: Report, *, strict: bool) -> dict[str, A
 
 def _changes(before: Snapshot, after: Snapshot, changed: frozenset[str]) -> str:
     from nexus.catalog import difference
+    from nexus.kernel.documents import printable
 
     changes = difference.compare(before, after, changed)
     for change in changes:
-        output.note(f"{change.change} {change.what} {change.name}" + (f" ({change.detail})" if change.detail else ""))
+        output.note(printable(f"{change.change} {change.what} {change.name}" + (f" ({change.detail})" if change.detail else "")))
     return registry.count(len(changes), "change")

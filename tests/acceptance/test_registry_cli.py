@@ -396,7 +396,8 @@ def test_nothing_of_a_hostile_registry_reaches_the_terminal(registry: Path) -> N
     for command in (
         *(["validate", "catalog", "-o", form] for form in ("table", "csv", "github")),
         ["validate", "catalog", "--since", "HEAD"], ["validate", "package", str(evil)], ["validate", "package", "\x1b[1m"],
-        ["list", "packages"], ["list", "models", "--variant", "ecosystem"], ["list", "owners"], ["list", "changes", "--since", "HEAD"],
+        ["list", "packages"], ["list", "models", "--variant", "ecosystem"], ["list", "owners"],
+        ["list", "changes", "--since", "HEAD"],
         ["get", "package", evil.name], ["get", "model", "j\x1b[1m/k\nl"], ["get", "codeowners"], ["show", "package", evil.name],
         ["remove", "package", evil.name, "--dry-run"], ["list", "changes", "--since", "\x1b[1m"],
     ):  # fmt: skip

@@ -28,7 +28,7 @@ _REASONS = {
     400: "The request is wrong; the text says what.",
     401: "No token, or an unknown one.",
     403: "The token lacks the scope, or a foreign page asked.",
-    415: "The content type is not JSON.",
+    415: "The content type is not JSON, or the body is encoded.",
     431: "The head of the request is too large.",
 }
 _RAW_FIELDS: dict[tuple[str, str], dict[str, Any]] = {  # carried as raw bytes by the structs, but not just anything
@@ -62,7 +62,8 @@ def document() -> dict[str, Any]:
     types = [schemas.Configuration, schemas.ErrorAnswer, *_types()]
     refs, components = msgspec.json.schema_components([_without_raw(kind) for kind in types], ref_template=_REF)
     schema_of = dict(zip(map(repr, types), refs, strict=True))
-    for component in components.values():
+    taken = {route.takes.__name__ for route in ROWS if isinstance(route.takes, type)}
+    for name, component in components.items():
         if "description" in component:
             component["description"] = inspect.cleandoc(component["description"]).replace("``", "`")
         if not component.get("required", True):
@@ -70,6 +71,8 @@ def document() -> dict[str, Any]:
         for field in component.get("properties", {}).values():
             if field.get("default", "") is None:
                 del field["default"]
+            if name not in taken:
+                _never_null(field)
     for (struct, field), schema in _RAW_FIELDS.items():
         components[struct]["properties"][field] = schema
     paths: dict[str, dict[str, Any]] = {}
@@ -86,6 +89,14 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _never_null(field: dict[str, Any]) -> None:
+    """Takes null out of a field of an answer: what has no value is left out there."""
+    options = [option for option in field.get("anyOf", ()) if option != {"type": "null"}]
+    if options:
+        del field["anyOf"]
+        field.update(options[0] if len(options) == 1 else {"anyOf": options})
 
 
 def downgrade(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -227,3 +228,10 @@ async def test_metrics_count_requests_and_runs(house: House) -> None:
         "nexus_draining 0.0",
     ):
         assert line in reply.text
+
+
+def test_no_answer_is_described_with_a_null() -> None:
+    """Answers leave out what has no value, and their description says so; requests may say null."""
+    schemas = openapi.document()["components"]["schemas"]
+    nullable = {name for name, schema in schemas.items() if '"null"' in json.dumps(schema)}
+    assert nullable == {"CreateRequest", "CancelRequest", "Completion"}

@@ -225,6 +225,9 @@ def test_logs_keep_the_streams_apart(shell: Shell) -> None:
     done = shell.run("runs", "logs", ref)
     assert done.stdout == "out 7\n"
     assert "cubing 7" in done.stderr
+    last = shell.run("runs", "logs", ref, "--tail", "1", "--stream", "stderr").stdout
+    assert last.count("\n") == 1
+    assert done.stderr.endswith(last)
 
 
 def test_a_tree_is_shown_from_its_root(shell: Shell) -> None:

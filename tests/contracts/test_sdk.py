@@ -388,6 +388,21 @@ async def test_following_loses_neither_last_words_nor_a_quick_attempt(service: F
     assert [piece async for piece in pieces] == [b"end"]
 
 
+async def test_the_last_lines_of_a_log_come_first(service: FakeService, client: NexusClient) -> None:
+    """With `tail` only the last lines that are there now are shown, and following goes on from them, byte for byte."""
+    run = await client.submit("solve", {})
+    service.runs[run.id].update(stage="RUNNING", attempt=1)
+    service.log[1] = b"one\r\ntwo\nthree\nunfini"
+    assert b"".join([piece async for piece in client.logs(run, tail=2)]) == b"three\nunfini"
+    assert b"".join([piece async for piece in client.logs(run, tail=0)]) == b""
+    assert b"".join([piece async for piece in client.logs(run, tail=99)]) == service.log[1]
+    pieces = client.logs(run, tail=1, follow=True)
+    assert await anext(pieces) == b"unfini"
+    service.log[1] += b"shed\nmore\n"
+    service.finish(run.id)
+    assert b"".join([piece async for piece in pieces]) == b"shed\nmore\n"
+
+
 async def test_apply_sends_files_with_their_folders(service: FakeService, client: NexusClient, tmp_path: Path) -> None:
     """A folder's manifests are read in the order of names; hidden files and other YAML stay out; relative paths stay resolvable."""
     group = "apiVersion: science.sneaksanddata.com/v1\n"

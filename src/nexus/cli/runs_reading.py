@@ -98,24 +98,26 @@ def tree(algorithm: str, run_id: str | None, ascii_only: bool, fmt: str, service
 @click.option("--attempt", type=click.IntRange(1), help="Which attempt.  [default: the newest]")
 @click.option("--stream", type=click.Choice(("both", "stdout", "stderr")), default="both", show_default=True,
               help="Both keeps them apart: the run's stderr goes to stderr.")  # fmt: skip
+@click.option("--tail", metavar="LINES", type=click.IntRange(0), help="Of what is there, only the last lines.  [default: all]")
 @service_options
-def logs(algorithm: str, run_id: str | None, follow: bool, attempt: int | None, stream: str, service: Service) -> None:
+def logs(algorithm: str, run_id: str | None, stream: str, service: Service, **how: Any) -> None:
     """What the algorithm wrote.
 
     Example: nexus runs logs solve 0193a1b2 -f
     """
+    follow, attempt = how["follow"], how["attempt"]
     with service.connect() as nexus:
         ref = find_run(nexus, algorithm, run_id)
         nexus.result(ref)
     with service.connect(_PATIENT_S if follow else 3.0) as nexus:
         if stream != "both":
-            wrote = _copy(nexus, ref, stream, sys.stdout.buffer, attempt, follow)
+            wrote = _copy(nexus, ref, stream, sys.stdout.buffer, how)
         elif follow:
-            wrote = _copy_both(nexus, ref, attempt)
+            wrote = _copy_both(nexus, ref, how)
         else:
-            wrote = _copy(nexus, ref, "stdout", sys.stdout.buffer, attempt, follow)
-            wrote |= _copy(nexus, ref, "stderr", sys.stderr.buffer, attempt, follow)
-    if not wrote:
+            wrote = _copy(nexus, ref, "stdout", sys.stdout.buffer, how)
+            wrote |= _copy(nexus, ref, "stderr", sys.stderr.buffer, how)
+    if not wrote and how["tail"] != 0:
         output.note(f"{ref} wrote nothing" + (f" in attempt {attempt}" if attempt else ""))
 
 
@@ -186,23 +188,23 @@ def _json(nexus: Nexus, ref: RunRef) -> Any:
         raise InvalidInput(f"the result of `{ref}` is not JSON", hint="leave out -o, or store it with --to FILE") from None
 
 
-def _copy(nexus: Nexus, ref: RunRef, stream: Any, to: BinaryIO, attempt: int | None, follow: bool) -> bool:
+def _copy(nexus: Nexus, ref: RunRef, stream: Any, to: BinaryIO, how: dict[str, Any]) -> bool:
     """Whether there was anything."""
     wrote = False
-    for piece in nexus.logs(ref, stream=stream, attempt=attempt, follow=follow):
+    for piece in nexus.logs(ref, stream=stream, **how):
         wrote |= bool(piece)
         _write(to, piece)
     return wrote
 
 
-def _copy_both(nexus: Nexus, ref: RunRef, attempt: int | None) -> bool:
+def _copy_both(nexus: Nexus, ref: RunRef, how: dict[str, Any]) -> bool:
     """Follows the two streams side by side, and says whether there was anything. The first failure of either is the command's."""
     failures: list[BaseException] = []
     wrote: list[bool] = []
 
     def follow(stream: Literal["stdout", "stderr"], to: BinaryIO) -> None:
         try:
-            wrote.append(_copy(nexus, ref, stream, to, attempt, follow=True))
+            wrote.append(_copy(nexus, ref, stream, to, how))
         except Exception as error:  # carried to the main thread
             failures.append(error)
 

@@ -263,18 +263,31 @@ class NexusClient:
         return [run async for run in self.runs(parent=_ref(ref).id)]
 
     async def logs(
-        self, ref: Ref, *, stream: Literal["stdout", "stderr"] = "stderr", attempt: int | None = None, follow: bool = False
+        self,
+        ref: Ref,
+        *,
+        stream: Literal["stdout", "stderr"] = "stderr",
+        attempt: int | None = None,
+        follow: bool = False,
+        tail: int | None = None,
     ) -> AsyncIterator[bytes]:
         """What the algorithm wrote, in pieces, of its newest attempt unless *attempt* says another.
 
-        *follow* goes on until the run and its newest attempt have ended, over further attempts when none was named: an algorithm
-        may write after its report.
+        *tail*: of what is there now, only so many last lines. *follow* goes on until the run and its newest attempt have ended,
+        over further attempts when none was named: an algorithm may write after its report.
         """
         run, current, offset = _ref(ref), attempt, 0
+        held = b"" if tail is not None else None  # the last lines, until all is read that is there now
         while True:
             ended = (await self._result(run, None)).final  # asked first: after an end no attempt begins
             answer = await self._log(run, stream, current, offset)
-            if answer.body:
+            if held is not None and tail is not None:
+                held = _last_lines(held + answer.body, tail)
+                if not answer.body:
+                    if held:
+                        yield held
+                    held = None
+            elif answer.body:
                 yield answer.body
             offset = int(answer.headers.get("X-Log-Offset", offset + len(answer.body)))
             current = current or int(answer.headers.get("X-Log-Attempt", 0)) or None
@@ -379,6 +392,16 @@ def _outcome(run: RunRef, said: v1.Result) -> RunResult:
 
 def _ref(ref: Ref) -> RunRef:
     return RunRef.parse(ref) if isinstance(ref, str) else ref
+
+
+def _last_lines(text: bytes, count: int) -> bytes:
+    """The last *count* lines of a log; one that is not finished yet counts."""
+    at = len(text) - 1  # the end of the last line begins no other
+    for _ in range(count):
+        at = text.rfind(b"\n", 0, max(at, 0))
+        if at < 0:
+            return text
+    return text[at + 1 :]
 
 
 def _part(text: str) -> str:

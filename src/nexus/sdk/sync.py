@@ -137,9 +137,15 @@ class Nexus:
         return self._call(self._client.children(ref))
 
     def logs(
-        self, ref: Ref, *, stream: Literal["stdout", "stderr"] = "stderr", attempt: int | None = None, follow: bool = False
+        self,
+        ref: Ref,
+        *,
+        stream: Literal["stdout", "stderr"] = "stderr",
+        attempt: int | None = None,
+        follow: bool = False,
+        tail: int | None = None,
     ) -> Iterator[bytes]:
-        return self._iterate(self._client.logs(ref, stream=stream, attempt=attempt, follow=follow))
+        return self._iterate(self._client.logs(ref, stream=stream, attempt=attempt, follow=follow, tail=tail))
 
     def algorithms(self) -> list[Template]:
         return self._call(self._client.algorithms())

@@ -148,6 +148,8 @@ class Exchange:
             connection.answered(self)
 
     def _rendered(self, status: int, headers: Any) -> bytes:
+        if self.expects_continue and not self.whole:  # whether the body still comes, nobody knows (RFC 9110, 10.1.1)
+            self.keep_alive = False
         lines = [_STATUS_LINES[status], self._connection.fixed_headers]
         measured = False
         for name, value in headers:

@@ -304,7 +304,7 @@ class Connection(asyncio.Protocol):
             return
         self._queue.popleft()
         if not exchange.keep_alive:
-            self._transport.close()
+            self._leave(linger=not exchange.whole)
         elif self._queue:
             self._start(self._queue[0])
         elif self.waits_for == "answer":
@@ -323,6 +323,10 @@ class Connection(asyncio.Protocol):
                 b"HTTP/1.1 %d %b\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
                 % (status, _PHRASES[status], len(body), body)
             )
+        self._leave(linger=linger)
+
+    def _leave(self, *, linger: bool) -> None:
+        """Closes, at once or, with *linger*, when the client has read what it was told."""
         self._forsake()
         if linger and self._transport.can_write_eof():  # a closed socket that is still sent to would take the answer back
             self._transport.write_eof()

@@ -327,3 +327,17 @@ async def test_half_a_request_has_no_answer() -> None:
     connection.data_received(b"POST /a HTTP/1.1\r\n" + HEAD + b"Content-Length: 2\r\n\r\nh")
     assert not connection.eof_received()
     connection.connection_lost(None)
+
+
+async def test_a_body_that_was_not_waited_for_ends_the_connection() -> None:
+    """Answered before `100 Continue`, a client may send its body or not: what comes next is never read as a request."""
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    begun = b"POST /a HTTP/1.1\r\n" + HEAD + b"Content-Length: 999\r\nExpect: 100-continue\r\n\r\n"
+    _, wire, _ = await talk([begun, b"GET /b HTTP/1.1\r\n" + HEAD + b"\r\n"], refuse)
+    assert wire.written.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in wire.written
+    assert wire.closed

@@ -261,9 +261,7 @@ def merge_base(root: Path, revision: str, told: Callable[[str], None] = lambda _
     try:
         return _git(root, "merge-base", commit, "HEAD").decode().strip() or commit
     except RevisionUnreadable:
-        told(
-            f"no commit in common with {shown(revision)}, as in a shallow clone: compared with its tip, and with all it gained since"
-        )
+        told(f"no commit in common with {shown(revision)}, as in a shallow clone: compared with its tip and all it gained since")
         return commit
 
 

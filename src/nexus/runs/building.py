@@ -68,7 +68,12 @@ class Builds:
         """Ends doubted builds for whose askers *wanted* says that no run waits."""
         for key, build in [each for each in self._under_way.items() if each[1].doubted]:
             build.doubted = False
-            if not await wanted(build.askers) and self._under_way.get(key) is build:
+            try:
+                is_wanted = await wanted(build.askers)
+            except BaseException:
+                build.doubted = True
+                raise
+            if not is_wanted and self._under_way.get(key) is build:
                 del self._under_way[key]  # the next who wants it has it begun afresh
                 build.task.cancel()
                 log.info("environment.given-up", extra={"fields": {"algorithms": sorted({name for name, _ in build.askers})}})

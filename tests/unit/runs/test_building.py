@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from nexus.kernel.errors import Unavailable
+from nexus.runs.building import Revision
 from nexus.runs.model import Stage
 from tests.unit.runs.rig import Rig
 
@@ -90,6 +92,25 @@ def test_a_build_goes_on_for_a_run_of_another_revision(rig: Rig, builder: Builde
     cancel(rig, first)
     assert (builder.begun, builder.given_up) == (1, 0)
     cancel(rig, second)
+    assert builder.given_up == 1
+
+
+def test_a_doubt_outlives_a_store_that_does_not_answer(rig: Rig, builder: Builder) -> None:
+    """Whether anyone still waits could not be asked: it is asked again, and the build given up then."""
+    run = rig.run(rig.begin())
+    builds = rig.life.dispatcher._builds
+
+    async def away(revisions: set[Revision]) -> bool:
+        raise Unavailable("the disk is away")
+
+    async def nobody(revisions: set[Revision]) -> bool:
+        return False
+
+    assert builds.doubt(run)
+    with pytest.raises(Unavailable):
+        rig.do(builds.end_unwanted(away))
+    rig.do(builds.end_unwanted(nobody))
+    rig.carry_on(10)
     assert builder.given_up == 1
 
 

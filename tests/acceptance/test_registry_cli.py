@@ -152,6 +152,9 @@ def test_wrong_usage_is_exit_2(tmp_path: Path) -> None:
         ("validate", "catalog", str(tmp_path)),
         ("validate", "catalog", "--nothing"),
         ("validate", "catalog", "-o", "xml"),
+        ("validate", "catalog", str(EXAMPLE / "typo")),
+        ("validate", "benchmarks", "--packages-root", str(EXAMPLE / "typo")),
+        ("validate", "benchmarks", "--packages-root", str(EXAMPLE / "benchmarks")),
     ):
         done = nexus(*arguments, cwd=tmp_path)
         assert done.returncode == 2, done.stderr

@@ -27,6 +27,8 @@ _GIT_TIME_LIMIT_S = 60
 def find_root(start: Path) -> Path:
     """The registry that *start* is, or is in: the nearest folder with a ``packages`` folder. Raises NotARegistry."""
     place = start.resolve()
+    if not place.exists():  # a mistyped path must not be taken for the registry it would stand in
+        raise NotARegistry(f"{shown(start)} is not there", hint="name the registry's folder")
     for folder in (place, *place.parents):
         if (folder / places.PACKAGES).is_dir():
             return folder

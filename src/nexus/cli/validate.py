@@ -105,7 +105,7 @@ def benchmarks(ctx: click.Context, packages_root: Path | None, only: str | None,
 
     Example: nexus validate benchmarks --package terratorch -o json
     """
-    _, found, report = _checked(packages_root.parent if packages_root is not None else Path())
+    _, found, report = _checked(_registry_of(packages_root) if packages_root is not None else Path())
     chosen = [registry.find_package(found, only)] if only else list(found.packages)
     verdicts = []
     for instance in (instance for one in chosen for instance in one.every_instance()):
@@ -201,6 +201,20 @@ def _package_place(path: Path) -> Path:
             f"there is no package {shown(path)} here", hint="name the package's folder; `nexus list packages` shows them"
         )
     return place
+
+
+def _registry_of(packages_root: Path) -> Path:
+    """The registry whose `packages` folder this is."""
+    from nexus.catalog import files
+    from nexus.kernel.documents import shown
+    from nexus.kernel.errors import NotARegistry
+
+    place = packages_root.resolve()
+    if not place.is_dir() or place.name != files.PACKAGES:
+        raise NotARegistry(
+            f"{shown(packages_root)} is no `{files.PACKAGES}` folder", hint="name the folder that holds the packages"
+        )
+    return place.parent
 
 
 def _as_named(folder: Path | None) -> str:

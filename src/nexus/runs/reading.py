@@ -133,9 +133,11 @@ class Reading:
         return await attempts.gather(run, self._store, self._engine, configuration)
 
     async def process_ended(self, run: Run) -> bool:
-        """Whether it is stored that the run's newest attempt has ended."""
+        """Whether it is stored that the run's newest attempt has ended, and none is alive whose start could not be stored."""
         ends = await self._store.attempts(run.id, limit=1)
-        return bool(ends) and ends[0].attempt >= run.attempt
+        if not ends or ends[0].attempt < run.attempt:
+            return False
+        return not isinstance(await self._engine.status(run.id, ends[0].attempt + 1), Alive)
 
     async def log(self, run: Run, stream: str, *, attempt: int | None = None, offset: int = 0, limit: int = 1 << 20) -> Log:
         """A piece of ``stdout`` or ``stderr`` of an attempt (default: the newest). Raises InvalidInput."""

@@ -17,7 +17,7 @@ from nexus.kernel.access import Scope
 from nexus.kernel.errors import InvalidSetting
 from nexus.runs import lifecycle
 from nexus.runs.model import Exit, ExitKind, Stage
-from nexus.runs.ports import Ended
+from nexus.runs.ports import Ended, Launch
 from nexus.runs.urls import RUN_TOKEN_PREFIX
 from tests.unit.api.service import REMOTE, House
 
@@ -234,6 +234,18 @@ async def test_a_token_between_two_attempts_is_good(house: House) -> None:
     await house.start(run_id)
     await end_process(house, run_id)
     assert (await spawn(house, run_id, hard=True)).status == 202
+
+
+async def test_an_attempt_whose_start_is_not_stored_is_a_process_too(house: House) -> None:
+    """A report may overtake the start of its attempt: the end of the attempt before does not speak for it."""
+    run_id = await house.accept()
+    await house.start(run_id)
+    await end_process(house, run_id)
+    await house.engine.create(Launch(run_id=run_id, algorithm="hello-world", attempt=2, argv=("x",), environment={}))
+    await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", {})
+    assert (await spawn(house, run_id, hard=True)).status == 202
+    house.engine.finish(run_id)
+    assert (await spawn(house, run_id, hard=True)).status == 400
 
 
 async def test_a_run_that_was_ended_spawns_nothing(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from nexus.kernel.errors import InvalidInput
 from nexus.sdk.encoding import from_json, parameters_body, to_json
-from nexus.sdk.model import RunRef
+from nexus.sdk.model import NewToken, RunRef
 from nexus.sdk.retry import delay_s, retry_after_s
 
 
@@ -78,3 +79,10 @@ def test_a_run_is_named_by_algorithm_and_id() -> None:
     for bad in ("a", "/1", "a/"):
         with pytest.raises(InvalidInput):
             RunRef.parse(bad)
+
+
+def test_a_new_token_is_not_shown_by_accident() -> None:
+    """Whoever prints or logs the answer does not print the secret."""
+    made = NewToken(name="ci", scopes=["read"], created_at=datetime(2026, 11, 21, tzinfo=UTC), token="nx_secret")
+    assert "nx_secret" not in f"{made} {made!r}"
+    assert made.token == "nx_secret"

@@ -159,6 +159,7 @@ class Settings:
     tree_max_runs: int = _setting(10_000, _positive, "how many runs an execution tree may have")
     reconcile_every: timedelta = _setting(timedelta(seconds=5), _span, "how often store and engine are compared")
     keep_logs: timedelta = _setting(timedelta(days=7), _span, "how long logs of ended runs are kept")
+    keep_free: int = _setting(512 * 2**20, _size, "room kept on the disk: with less, the oldest logs go before their time")
     drain_timeout: timedelta = _setting(timedelta(seconds=10), _span, "how long open requests may take after SIGTERM")
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "what is logged")
     log_format: str = _setting("text", _choice("text", "json"), "how it is logged")
@@ -255,7 +256,7 @@ def _read(file: str) -> tuple[dict[str, Any], dict[str, int], list[str]]:
         document = tomllib.loads(text)
     except OSError as error:
         raise InvalidSetting(f"the settings file `{file}` cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's and UTF-8's errors are values', and so is a number of 5,000 digits
         raise InvalidSetting(f"the settings file `{file}` is not valid TOML: {error}") from error
     known = [each.name for each in fields(Settings)]
     named = {key.replace("-", "_"): value for key, value in document.items()}

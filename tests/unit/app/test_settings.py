@@ -153,3 +153,12 @@ def test_one_port_has_all_routes() -> None:
     with pytest.raises(InvalidSetting, match="both `8080`"):
         resolve({"receiver_port": 8080}, {})
     assert resolve({"receiver_port": 0, "port": 0}, {})[0].receiver_port == 0
+
+
+@pytest.mark.parametrize("text", ["port = " + "1" * 5000, "x = " + "[" * 3000 + "]" * 3000, "port = \xff", "port = 1\nport = 2"])
+def test_no_file_is_a_traceback(tmp_path: Path, text: str) -> None:
+    """Whatever a file holds, the answer names it."""
+    file = tmp_path / "nexus.toml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidSetting, match="is not valid TOML"):
+        resolve({}, {}, str(file))

@@ -115,7 +115,7 @@ def trace(mode: str, path: Path) -> list[tuple[str, str]]:
         "-f",
         "-y",
         "-s",
-        "64",
+        "4200",  # whole pages
         "-e",
         "trace=write,pwrite64,fsync,fdatasync,link,linkat,rename,mkdir,mkdirat",
         "-o",

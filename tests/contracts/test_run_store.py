@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -67,7 +68,8 @@ def test_s1_the_sync_returns_before_the_answer(tmp_path: Path) -> None:
     calls = trace("accept-one", tmp_path / "nexus.db")
     answer = position(calls, ("write",), '"ACK ')
     first = position(calls, ("pwrite64", "write"), "nexus.db-wal>")
-    written = position(calls, ("pwrite64", "write"), "nexus.db-wal>", last_before=answer)
+    (run_id,) = re.findall(r'"ACK ([0-9a-f-]+)', calls[answer][1])
+    written = position(calls, ("pwrite64", "write"), "nexus.db-wal>", run_id)
     synced = position(calls, ("fdatasync", "fsync"), "nexus.db-wal>", "= 0", last_before=answer)
     folder = position(calls, ("fsync", "fdatasync"), f"{tmp_path}>", "= 0", last_before=answer)
     assert written < synced < answer

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
@@ -187,6 +187,10 @@ class NexusClient:
                 await asyncio.sleep(min(pause, deadline - now))
                 pause = min(2.0, pause * 1.6)
 
+    @overload
+    async def result_value(self, ref: Ref, type: type[T], *, timeout: float | None = None) -> T: ...
+    @overload
+    async def result_value(self, ref: Ref, type: Any = ..., *, timeout: float | None = None) -> Any: ...
     async def result_value(self, ref: Ref, type: Any = Any, *, timeout: float | None = None) -> Any:  # noqa: A002
         """The result's JSON as a value of *type* (``bytes``: as stored), once the run has completed; waits for that.
 

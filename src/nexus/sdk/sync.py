@@ -15,7 +15,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 from nexus.sdk.client import NexusClient, Policy, Ref
 from nexus.sdk.model import Applied, NewToken, RunRef, RunResult, RunView, Template, TokenInfo
@@ -103,6 +103,10 @@ class Nexus:
     def wait(self, ref: Ref, timeout: float | None = None, on_change: Callable[[RunResult], None] | None = None) -> RunResult:
         return self._call(self._client.wait(ref, timeout, on_change))
 
+    @overload
+    def result_value(self, ref: Ref, type: type[T], *, timeout: float | None = None) -> T: ...
+    @overload
+    def result_value(self, ref: Ref, type: Any = ..., *, timeout: float | None = None) -> Any: ...
     def result_value(self, ref: Ref, type: Any = Any, *, timeout: float | None = None) -> Any:  # noqa: A002
         return self._call(self._client.result_value(ref, type, timeout=timeout))
 

@@ -21,16 +21,16 @@ def pages() -> dict[str, str]:
         "| --- | --- | --- | --- |",
     ]
     for each in fields(Settings):
-        shown = _shown(each.default, each.metadata["help"])
+        shown = _shown(each.default)
         lines.append(f"| `{each.name}` | `{ENVIRONMENT_PREFIX}{each.name.upper()}` | {shown} | {each.metadata['help']} |")
     return {"docs/reference/settings.md": "\n".join(lines) + "\n"}
 
 
-def _shown(value: object, help_: str) -> str:
+def _shown(value: object) -> str:
     if value in (None, "", ()):
         return "–"
     if isinstance(value, timedelta):
         return f"`{format_duration(value.total_seconds())}`"
-    if isinstance(value, int) and not isinstance(value, bool) and "bod" in help_:
+    if isinstance(value, int) and value and value % 1024 == 0:  # a size
         return f"`{format_bytes(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

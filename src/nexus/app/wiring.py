@@ -129,6 +129,7 @@ async def build(settings: Settings, folder: DataFolder, on_step: OnStep | None =
         back_off=BackOff(base=settings.retry_pause, ceiling=settings.retry_pause_ceiling),
         every=max(settings.reconcile_every, timedelta(milliseconds=100)),
         keep_logs=settings.keep_logs,
+        is_tight=lambda: folder.free_bytes() < settings.keep_free,
     )
     store.listeners += [dispatcher.observe, reading.observe, telemetry.tell_stage]
     return Parts(

@@ -21,13 +21,17 @@ from nexus.runs.ports import Absent, Alive, Ended, Engine, RunStore
 from nexus.runs.reading import Reading
 
 SWEEP_EVERY = timedelta(minutes=10)
+_LEAST_KEPT = timedelta(hours=1)  # of logs, however little room there is
 _STRIDE = 16  # steps of a long walk between two turns of the loop: a step reads a file or a row
 
 log = logging.getLogger("nexus.supervisor")
 
 
 class Supervision:
-    """Ends runs for reasons the algorithm did not report, and starts their retries. ``faults`` counts what nobody foresaw."""
+    """Ends runs for reasons the algorithm did not report, and starts their retries. ``faults`` counts what nobody foresaw.
+
+    ``is_tight`` says whether the disk has less room than it should: logs are then kept less long than ``keep_logs``.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Supervision:
         back_off: BackOff | None = None,
         every: timedelta = timedelta(seconds=5),
         keep_logs: timedelta = timedelta(days=7),
+        is_tight: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -52,6 +57,7 @@ class Supervision:
         self._back_off = back_off or BackOff()
         self._every = every
         self._keep_logs = keep_logs
+        self._is_tight = is_tight
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
         self._some_end = asyncio.Event()  # a new one after each end
         self.faults = 0
@@ -194,7 +200,8 @@ class Supervision:
     async def sweep(self) -> int:
         """Ends attempts nobody wants, forgets logs and exits of runs that ended long ago; how many runs were forgotten.
 
-        Looks at what lives and at what ended long ago, in small steps: what is kept between the two costs nothing.
+        Looks at what lives and at what ended long ago, in small steps: what is kept between the two costs nothing. While the disk
+        is tight, the oldest go before their time, down to those of the last hour.
         """
         for number, (run_id, attempt) in enumerate(await self._engine.live()):
             await _breathe(number)
@@ -203,13 +210,28 @@ class Supervision:
                 continue
             if isinstance(await self._engine.status(run_id, attempt), Alive):
                 await self._cancel(run_id, attempt)
+        keep = self._keep_logs
+        forgotten = await self._forget_older(keep)
+        while keep > _LEAST_KEPT and self._is_tight():
+            keep = max(keep / 2, _LEAST_KEPT)
+            early = await self._forget_older(keep, while_=self._is_tight)
+            forgotten += early
+            if early:
+                fields = {"runs": early, "ended_before_h": round(keep / timedelta(hours=1), 1)}
+                log.warning("logs.forgotten-early", extra={"fields": fields})
+        return forgotten
+
+    async def _forget_older(self, keep: timedelta, while_: Callable[[], bool] = lambda: True) -> int:
+        """Forgets logs and exits of runs that ended longer ago than *keep*, those that came first first; of how many."""
         now = self._clock.now()
-        old = await self._engine.old(now - self._keep_logs)
+        old = await self._engine.old(now - keep)
         forgotten = 0
         for number, run_id in enumerate(dict.fromkeys(run_id for run_id, _ in old)):
             await _breathe(number)
             run = await self._store.find(run_id)
-            if run is None or (run.stage.final and now - run.last_modified > self._keep_logs and await self._keep_ends(run)):
+            if run is None or (run.stage.final and now - run.last_modified > keep and await self._keep_ends(run)):
+                if not while_():
+                    break
                 await self._engine.forget(run_id)
                 forgotten += 1
         return forgotten

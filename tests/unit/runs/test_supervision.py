@@ -189,6 +189,26 @@ def test_old_attempts_are_forgotten_and_others_kept(rig: Rig) -> None:
     assert {run_id for run_id, _ in rig.machine.attempts} == {young, unfinished}
 
 
+def test_on_a_tight_disk_the_oldest_attempts_go_first(rig: Rig) -> None:
+    """Before their time, no more of them than gives room, and none of the last hour."""
+    ids = []
+    for _ in range(4):  # they end 72, 48, 24 and 0 hours ago
+        ids.append(rig.begin())
+        rig.finish(ids[-1])
+        rig.wait(timedelta(hours=24).total_seconds() if len(ids) < 4 else 0.0)
+    supervision = rig.life.supervision
+    supervision._is_tight = lambda: ids[0] in kept(rig)
+    assert rig.do(supervision.sweep()) == 1
+    assert kept(rig) == set(ids[1:])
+    supervision._is_tight = lambda: True
+    assert rig.do(supervision.sweep()) == 2
+    assert kept(rig) == {ids[3]}
+
+
+def kept(rig: Rig) -> set[str]:
+    return {run_id for run_id, _ in rig.machine.attempts}
+
+
 def test_an_effect_that_fails_is_repeated(rig: Rig) -> None:
     """A cancel whose process cannot be ended now (a full disk) is stored and answered; the next comparison ends it."""
     run_id = rig.begin()

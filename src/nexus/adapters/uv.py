@@ -9,6 +9,7 @@ build source archives unless the question says so, because a build runs the pack
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import re
@@ -79,7 +80,7 @@ class Uv:
         for process in tuple(self._running):
             _kill(process)
 
-    def resolve(self, problem: Problem) -> Resolution | Unsatisfiable:
+    def resolve(self, problem: Problem, *, limit_s: float = math.inf) -> Resolution | Unsatisfiable:
         """Pins for every platform and Python from ``problem.python`` on, or the proof that there are none."""
         with _folder() as folder:
             (folder / "pyproject.toml").write_text(_project(problem))
@@ -100,7 +101,7 @@ class Uv:
                 (folder / "pins.txt").write_text(_preferred(problem.preferences))
                 arguments += ["--output-file", "pins.txt", "--quiet"]
                 arguments += [part for name in problem.upgrade for part in ("--upgrade-package", name)]
-            answer = self._run(arguments, folder)
+            answer = self._run(arguments, folder, limit_s)
             if answer.code:
                 return self._no_solution(answer, "resolve")
             text = (folder / "pins.txt").read_text() if problem.preferences else answer.out
@@ -195,7 +196,8 @@ class Uv:
             )
         return ResolverUnavailable(f"uv could not {doing}: {reason}", hint=hint)
 
-    def _run(self, arguments: Sequence[str], folder: Path) -> _Answer:
+    def _run(self, arguments: Sequence[str], folder: Path, limit_s: float = math.inf) -> _Answer:
+        limit_s = min(limit_s, self.time_limit_s)
         command = [self._binary(), *arguments, "--color", "never", "--no-progress", *(["--offline"] if self.offline else [])]
         process = subprocess.Popen(
             command,
@@ -210,10 +212,10 @@ class Uv:
         try:
             if self._ended.is_set():
                 raise ResolverUnavailable("the command was interrupted")
-            out, err = process.communicate(timeout=self.time_limit_s)
+            out, err = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             raise ResolverUnavailable(
-                f"uv did not answer within {self.time_limit_s:g} s",
+                f"uv did not answer within {limit_s:g} s",
                 hint="check the network, or allow more time with `--time-limit`",
             ) from None
         finally:

@@ -45,15 +45,14 @@ def explain(
     how = replace(how, time_limit=min(how.time_limit, budget))  # no single question may outlast the budget
     uv, git = variants.uv_of(how, registry.declaration), history.GitHistory(registry.root)
     index = variants.index_of(registry.declaration)
-    found = []
+    found: list[explanation.Explanation] = []
     for variant in registry.chosen:
         output.note(f"resolving {variant.name} …")
         solver = conflicts.Solver(uv, monotonic=SystemClock().monotonic, budget_s=budget)
-        one = explanation.explain(known, variant.name, solver, git, index, progress=output.note)
-        if one is None:
+        told = explanation.explain(known, variant.name, solver, git, index, progress=output.note)
+        if not told:
             output.note(f"{variant.name} resolves")
-        else:
-            found.append(one)
+        found += told
     _print(found, fmt)
     if picture is not None and found:
         _draw(found, picture)
@@ -93,7 +92,8 @@ def _draw(found: list[Explanation], path: Path) -> None:
     from nexus.adapters import edits
     from nexus.variants import picture
 
-    for number, one in enumerate(found):
-        place = path if number == 0 else path.with_stem(f"{path.stem}-{one.conflict.variant}")
+    for index, one in enumerate(found):
+        number = f"-{one.number}" if one.number > 1 else ""
+        place = path if index == 0 else path.with_stem(f"{path.stem}-{one.conflict.variant}{number}")
         edits.write_file(place, picture.svg(one.conflict))
         output.note(f"wrote {place}")

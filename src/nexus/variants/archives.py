@@ -14,12 +14,12 @@ from packaging.version import Version
 
 from nexus.kernel.documents import Finding
 from nexus.variants import pins, resolution
+from nexus.variants import proof as proofs
 from nexus.variants.model import FILE, Declaration, Variant
 from nexus.variants.pins import Pin
 from nexus.variants.ports import Resolution, Resolver, Unsatisfiable
 
 ALLOW = "a build runs the package's code: allow it with `--build`, or `build = true` in `[tool.nexus]`"
-_NO_WHEELS = ("no usable wheels", "Wheels are required for")
 _MAX_ASKED = 20
 
 
@@ -81,7 +81,7 @@ def findings(variant: Variant, passed: Iterable[PassedOver], held: Sequence[Pin]
 
 def needs_build(proof: str) -> bool:
     """Whether the resolver's proof rests on releases that have no wheel."""
-    return any(words in proof for words in _NO_WHEELS)
+    return bool(proofs.without_wheels(proof)) or "no usable wheels" in proof
 
 
 def _versions(found: Iterable[Pin]) -> dict[str, Version]:

@@ -1,7 +1,8 @@
 """Why a variant does not resolve: the smallest set of its requirements that conflict, and the chain from each to where they meet.
 
 The set is found by deletion: a requirement stays only when the rest resolves without it, each answer asked of the resolver for
-real and remembered, all within a time budget. What to do about it is `solutions`; whose change it was is `suspects`.
+real and remembered, all within a time budget. Without it the rest may conflict again: every set that has no part in another is
+found. What to do about it is `solutions`; whose change it was is `suspects`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from nexus.kernel.errors import ResolverUnavailable
 from nexus.variants import graph, proof, resolution
 from nexus.variants.model import Asked, Declaration, Variant
 from nexus.variants.ports import Problem, Resolution, Resolver, Unsatisfiable
 from nexus.variants.resolution import Committed
 
 Answer = Resolution | Unsatisfiable
+MAX_CONFLICTS = 5
 
 
 class OutOfTime(Exception):
@@ -38,15 +41,21 @@ class Solver:
         return self._monotonic() - self._started
 
     def ask(self, problem: Problem) -> Answer:
-        """The answer, old or new. Raises OutOfTime and ResolverUnavailable."""
+        """The answer, old or new, within what is left of the budget. Raises OutOfTime and ResolverUnavailable."""
         key = problem.key()
         with self._lock:
             if key in self._answers:
                 return self._answers[key]
-            if self.spent_s > self._budget_s:
+            left_s = self._budget_s - self.spent_s
+            if left_s <= 0:
                 raise OutOfTime
             self.questions += 1
-        answer = self._resolver.resolve(problem)
+        try:
+            answer = self._resolver.resolve(problem, limit_s=left_s)
+        except ResolverUnavailable:
+            if self.spent_s >= self._budget_s:
+                raise OutOfTime from None
+            raise
         with self._lock:
             self._answers[key] = answer
         return answer
@@ -92,31 +101,43 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conflict:
-    """The smallest conflicting set. ``smallest`` is False when time ran out before every requirement was tried."""
+    """A smallest conflicting set. ``smallest`` is False when time ran out before every requirement was tried."""
 
     variant: str
     sides: tuple[Side, ...]
     contested: str = ""  # the package on which the sides cannot agree; empty when the proof does not tell
     proof: str = ""
     smallest: bool = True
-    others: tuple[str, ...] = field(default=())  # requirements of the variant that have no part in it
+    others: tuple[str, ...] = ()  # requirements of the variant that have no part in it
+    apart: tuple[str, ...] = ()  # those of them that conflict among themselves: they are left out to try its solutions
 
 
-def find(registry: Registry, variant: Variant, solver: Solver) -> Conflict | None:
-    """The conflict of a variant; None when it resolves. Raises ResolverUnavailable."""
+def find(registry: Registry, variant: Variant, solver: Solver) -> tuple[Conflict, ...]:
+    """The conflicts of a variant, none of which has a part in another; empty when it resolves. Raises ResolverUnavailable."""
 
     def solve(asked: Iterable[Asked]) -> Answer:
         return solver.ask(resolution.question(registry.declaration, [one.text for one in asked], root=registry.root))
 
     whole = tuple(dict.fromkeys(variant.requirements))
-    first = solve(whole)
-    if isinstance(first, Resolution):
-        return None
-    core, text, smallest = _smallest(whole, first, solve)
-    contested, chains = _chains(core, text, registry.declaration.name, solve)
-    sides = tuple(_side(registry, one, chains.get(one, ())) for one in core)
-    others = tuple(one.text for one in whole if one not in core)
-    return Conflict(variant=variant.name, sides=sides, contested=contested, proof=text, smallest=smallest, others=others)
+    found: list[Conflict] = []
+    rest = whole
+    try:
+        while len(found) < MAX_CONFLICTS and isinstance(answer := solve(rest), Unsatisfiable):
+            core, text, smallest = _smallest(rest, answer, solve)
+            contested, chains = _chains(core, text, registry.declaration.name, solve)
+            sides = tuple(_side(registry, one, chains.get(one, ())) for one in core)
+            others = tuple(one.text for one in whole if one not in core)
+            found.append(
+                Conflict(variant=variant.name, sides=sides, contested=contested, proof=text, smallest=smallest, others=others)
+            )
+            rest = tuple(one for one in rest if one not in core)
+    except OutOfTime:
+        if not found:
+            raise ResolverUnavailable(
+                f"`{variant.name}` was not resolved within the time for questions", hint="allow more with `--budget`"
+            ) from None
+    every = [side.asked.text for one in found for side in one.sides]
+    return tuple(replace(one, apart=tuple(text for text in one.others if text in every)) for one in found)
 
 
 def _side(registry: Registry, asked: Asked, chain: tuple[Step, ...]) -> Side:
@@ -152,8 +173,8 @@ def _chains(
     links: dict[str, list[str]] = {}
     for above, below in edges:
         links.setdefault(above, []).append(below)
-    points = proof.meeting_points(links, [one.name for one in core])
-    contested = points[0] if points else core[0].name if len(core) == 1 else ""
+    points = proof.meeting_points(links, [one.name for one in core]) if len(core) > 1 else _ends(core[0].name, links, text)
+    contested = points[0] if points else ""
     found: dict[Asked, tuple[Step, ...]] = {}
     for one in core:
         path = proof.reachable(links, one.name).get(contested, ())
@@ -163,6 +184,15 @@ def _chains(
     if contested and all(found[one] or one.name == contested for one in core):
         return contested, found
     return _alone(core, contested, found, solve)
+
+
+def _ends(start: str, links: Mapping[str, Sequence[str]], text: str) -> tuple[str, ...]:
+    """Where one requirement alone comes to grief: at a package without a wheel, at Python, at one that two of its own exclude."""
+    reached = proof.reachable(links, start)
+    asked = [below for above in reached for below in links.get(above, ())]
+    twice = sorted(name for name in reached if asked.count(name) > 1)
+    likely = [*proof.without_wheels(text), "python", *twice, start]
+    return tuple(name for name in likely if name in reached)
 
 
 def _alone(

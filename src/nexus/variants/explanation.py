@@ -1,4 +1,4 @@
-"""The whole answer to "why does this variant not resolve": conflict, tried solutions, suspect — as text and as plain data.
+"""The whole answer to "why does this variant not resolve": conflicts, tried solutions, suspects — as text and as plain data.
 
 :func:`explain` is the one call that the CLI, the campaign of checks and the failure reports use. The picture is `picture`.
 """
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexus.kernel.clock import rfc3339
-from nexus.kernel.errors import MetadataUnavailable
-from nexus.variants import checks, conflicts, solutions, suspects
+from nexus.kernel.errors import MetadataUnavailable, ResolverUnavailable
+from nexus.variants import checks, conflicts, resolution, solutions, suspects
 from nexus.variants.classes import Standing
-from nexus.variants.conflicts import Conflict, Registry, Side, Solver
+from nexus.variants.conflicts import Conflict, OutOfTime, Registry, Side, Solver
 from nexus.variants.model import FILE
-from nexus.variants.ports import History, PackageMetadata
+from nexus.variants.pins import Pin
+from nexus.variants.ports import History, PackageMetadata, Resolution
 from nexus.variants.solutions import Outcome, Tried
 from nexus.variants.suspects import Suspect
 
@@ -25,13 +26,19 @@ _SHOWN = 6  # changes of one solution in the text; the data has them all
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """A conflict with everything that was found out about it."""
+    """A conflict with everything that was found out about it: number ``number`` of the ``of`` that the variant has.
+
+    ``together`` is one solution of each conflict, tried at once on the whole variant; None where there is one conflict only.
+    """
 
     conflict: Conflict
     tried: tuple[Tried, ...]
     suspect: Suspect
     questions: int
     seconds: float
+    number: int = 1
+    of: int = 1
+    together: Tried | None = None
 
 
 def explain(
@@ -41,29 +48,49 @@ def explain(
     history: History,
     metadata: PackageMetadata,
     progress: Callable[[str], None] | None = None,
-) -> Explanation | None:
-    """The explanation of a variant that does not resolve; None when it does. Raises ResolverUnavailable."""
+) -> tuple[Explanation, ...]:
+    """An explanation for each conflict of a variant; empty when it resolves. Raises ResolverUnavailable."""
     declaration = registry.declaration
     tell = progress or (lambda _: None)
     held = declaration.variants[variant]
-    conflict = conflicts.find(registry, held, solver)
-    if conflict is None:
-        return None
-    tell(f"{len(conflict.sides)} of {len(held.requirements)} requirements conflict")
-    proposed = solutions.propose(declaration, conflict, _standings(registry, conflict, metadata), registry.members)
-    tried = solutions.try_all(declaration, proposed, solver, registry.committed, root=registry.root, progress=tell)
-    suspect = suspects.find(registry, conflict, history, solver, metadata)
-    return Explanation(conflict=conflict, tried=tried, suspect=suspect, questions=solver.questions, seconds=solver.spent_s)
+    found = conflicts.find(registry, held, solver)
+    parts: list[tuple[tuple[Tried, ...], Suspect]] = []
+    for conflict in found:
+        tell(f"{len(conflict.sides)} of {len(held.requirements)} requirements conflict")
+        standings = _standings(registry, conflict, solver, metadata)
+        proposed = solutions.propose(declaration, conflict, standings, registry.members)
+        tried = solutions.try_all(declaration, proposed, solver, registry.committed, root=registry.root, progress=tell)
+        parts.append((tried, suspects.find(registry, conflict, history, solver, metadata)))
+    together = None
+    if len(found) > 1:
+        each = [tried for tried, _ in parts]
+        together = solutions.try_together(declaration, held, each, solver, registry.committed, root=registry.root)
+    return tuple(
+        Explanation(
+            conflict=conflict, tried=tried, suspect=suspect, questions=solver.questions, seconds=solver.spent_s,
+            number=number, of=len(found), together=together,
+        )
+        for number, (conflict, (tried, suspect)) in enumerate(zip(found, parts, strict=True), start=1)
+    )  # fmt: skip
 
 
-def _standings(registry: Registry, conflict: Conflict, metadata: PackageMetadata) -> dict[str, Standing]:
+def _standings(registry: Registry, conflict: Conflict, solver: Solver, metadata: PackageMetadata) -> dict[str, Standing]:
     """The classes of the members in conflict; one that cannot be read leaves its moves to the resolver."""
     found = {}
     for side in conflict.sides:
         pin = next((pin for pin in registry.committed.of(conflict.variant) if pin.name == side.asked.name), None)
-        with contextlib.suppress(MetadataUnavailable):
+        with contextlib.suppress(MetadataUnavailable, ResolverUnavailable, OutOfTime):
+            if pin is None and side.asked.name in (registry.declaration.uv.get("sources") or {}):
+                pin = _alone(registry, side, solver)  # its commit is known when it was resolved once
             found[side.asked.name] = checks.standing_of(registry.declaration, side.asked, pin, metadata)
     return found
+
+
+def _alone(registry: Registry, side: Side, solver: Solver) -> Pin | None:
+    """What a requirement is pinned to when nothing else is asked for."""
+    answer = solver.ask(resolution.question(registry.declaration, [side.asked.text], root=registry.root))
+    held = answer.pins if isinstance(answer, Resolution) else ()
+    return next((pin for pin in held if pin.name == side.asked.name), None)
 
 
 # ── as text ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -75,18 +102,34 @@ def text(explanation: Explanation) -> str:
     count = len(conflict.sides) + len(conflict.others)
     over = f" over `{conflict.contested}`" if conflict.contested and len(conflict.sides) > 1 else ""
     verb = "conflict" if len(conflict.sides) > 1 else "cannot be met"
-    lines = [f"`{conflict.variant}` does not resolve: {len(conflict.sides)} of its {count} requirements {verb}{over}", ""]
+    which = f" (conflict {explanation.number} of {explanation.of})" if explanation.of > 1 else ""
+    lines = [f"`{conflict.variant}` does not resolve: {len(conflict.sides)} of its {count} requirements {verb}{over}{which}", ""]
     for side in conflict.sides:
         lines += _side(side)
     if not conflict.smallest:
         lines.append("  (time ran out: the set may not be the smallest)")
-    lines += ["", "the resolver's proof", *(f"  {line.strip()}" for line in conflict.proof.splitlines() if line.strip()), ""]
-    lines += ["tried solutions", *(line for tried in explanation.tried for line in _tried(tried))]
-    if not any(tried.outcome is Outcome.WORKS for tried in explanation.tried):
-        lines.append("  none of them works: bring the owners above together")
+    lines += ["", "the resolver's proof", *_proof(conflict.proof), ""]
+    without = f", without what conflicts elsewhere ({', '.join(f'`{text}`' for text in conflict.apart)})" if conflict.apart else ""
+    lines += [f"tried solutions{without}", *(line for tried in explanation.tried for line in _tried(tried))]
+    outcomes = {tried.outcome for tried in explanation.tried}
+    if Outcome.WORKS not in outcomes:
+        open_ = "not every one could be tried: see the reasons above" if Outcome.UNTRIED in outcomes else "none of them works"
+        lines.append(f"  {open_}; bring the owners above together")
     lines += ["", *_suspect(explanation.suspect), ""]
-    lines.append(f"{explanation.questions} questions to the resolver in {explanation.seconds:.1f} s")
+    if explanation.number == explanation.of:
+        if explanation.together is not None:
+            lines += ["one solution of each conflict, together", *_tried(explanation.together), ""]
+        lines.append(f"{explanation.questions} questions to the resolver in {explanation.seconds:.1f} s")
     return "\n".join(lines) + "\n"
+
+
+def _proof(proof: str) -> list[str]:
+    """The proof with its own indentation: lists of versions stand below what they belong to."""
+    first, *rest = proof.strip().splitlines() or [""]
+    margin = min((len(line) - len(line.lstrip()) for line in rest if line[:1] == " "), default=0)
+    return [
+        f"  {line.rstrip()}" for line in [first, *(line[margin:] if line[:1] == " " else line for line in rest)] if line.strip()
+    ]
 
 
 def _side(side: Side) -> list[str]:
@@ -94,7 +137,7 @@ def _side(side: Side) -> list[str]:
     if side.owners:
         who = f"owners {', '.join(f'@{owner}' for owner in side.owners)}"
     lines = [f"  {side.asked.text}    {FILE}:{side.asked.line}, {who}"]
-    lines += [f"    {step.package} needs {step.needs}" for step in side.chain]
+    lines += [f"    {step.package} needs {step.needs}".replace("|", " or ") for step in side.chain]
     if side.models:
         lines.append(f"    models hit: {', '.join(side.models)}")
     return lines
@@ -107,14 +150,26 @@ def _tried(tried: Tried) -> list[str]:
         lines.append(f"           {tried.reason}")
     if tried.outcome is Outcome.WORKS:
         lines += [f"           {_edit(edit)}" for edit in tried.solution.edits]
-        shown = [f"{change.package} {change.before or '–'} → {change.after or '–'}" for _, change in tried.changes[:_SHOWN]]
-        more = f", … {len(tried.changes) - _SHOWN} more" if len(tried.changes) > _SHOWN else ""
-        lines.append(f"           changes {', '.join(shown)}{more}" if shown else "           changes nothing else")
+        lines.append(f"           {_changes(tried)}")
     return lines
+
+
+def _changes(tried: Tried) -> str:
+    """What the solution moves of the committed pins; what is pinned for the first time is only counted."""
+    moved = [change for _, change in tried.changes if change.before]
+    new = len(tried.changes) - len(moved)
+    shown = [f"{change.package} {change.before} → {change.after or '–'}" for change in moved[:_SHOWN]]
+    shown += [f"… {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
+    shown += [f"{new} new {'pin' if new == 1 else 'pins'}"] if new else []
+    return f"changes {', '.join(shown)}" if shown else "changes nothing else"
 
 
 def _edit(edit: solutions.Edit) -> str:
     place = f"{FILE}:{edit.line}:"
+    if not edit.variant:
+        return (
+            f"{place} `{edit.before}` becomes `{edit.after}`" if edit.before else f"{FILE}: write `{edit.after}` in `[tool.nexus]`"
+        )
     if not edit.after:
         return f"{place} remove `{edit.before}`"
     return f"{place} `{edit.before}` becomes `{edit.after}`" if edit.before else f"{place} add `{edit.after}` to `{edit.variant}`"
@@ -141,12 +196,16 @@ def data(explanation: Explanation) -> dict[str, Any]:
     return {
         "variant": conflict.variant,
         "resolves": False,
+        "conflict": explanation.number,
+        "conflicts": explanation.of,
         "contested": conflict.contested or None,
         "smallest": conflict.smallest,
         "proof": conflict.proof,
         "sides": [_side_data(side) for side in conflict.sides],
         "others": list(conflict.others),
+        "apart": list(conflict.apart),
         "solutions": [_tried_data(tried) for tried in explanation.tried],
+        "together": _tried_data(explanation.together) if explanation.together is not None else None,
         "suspect": _suspect_data(explanation.suspect),
         "questions": explanation.questions,
         "seconds": round(explanation.seconds, 3),
@@ -175,6 +234,7 @@ def _tried_data(tried: Tried) -> dict[str, Any]:
         "reason": tried.reason or None,
         "found": tried.found or None,
         "overrides": list(solution.overrides),
+        "requires_python": solution.requires_python or None,
         "edits": [
             {"file": FILE, "line": edit.line, "variant": edit.variant, "before": edit.before, "after": edit.after}
             for edit in solution.edits

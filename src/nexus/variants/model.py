@@ -107,6 +107,7 @@ class Declaration:
     name: str = ""
     requires_python: str = ""
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    python_line: int = 0  # of `requires-python`
     uv: Mapping[str, Any] = field(default_factory=dict)  # the `[tool.uv]` table as written
     rules: Rules = field(default_factory=Rules)
     findings: tuple[Finding, ...] = ()
@@ -156,6 +157,7 @@ class _Reader:
         self._conflicts(variants)
         return Declaration(
             name=name, requires_python=requires_python, variants=variants, uv=self.uv,
+            python_line=self._key_line("project", "requires-python"),
             rules=self._rules(requires_python), findings=tuple(self.findings),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from html import escape
 
+from nexus.variants import proof
 from nexus.variants.conflicts import Conflict, Side
 
 _BOX_HEIGHT = 52
@@ -47,12 +48,12 @@ def svg(conflict: Conflict) -> str:
     height = top + _ROW * (len(conflict.sides) - 1) + _BOX_HEIGHT + _MARGIN
     contested_x = columns[-1]
     target = _Box(
-        contested_x, top + (_ROW * len(conflict.sides) - _ROW) / 2, _width(conflict.contested or "no solution", "no version fits")
+        contested_x, top + (_ROW * len(conflict.sides) - _ROW) / 2, _width(conflict.contested or "no solution", _why(conflict))
     )
     parts = [_title(conflict), *_arrow_heads()]
     for number, side in enumerate(conflict.sides):
         parts += _lane(conflict, side, number, columns, target, top + number * _ROW)
-    parts.append(_box(target, conflict.contested or "no solution", "no version fits", "#a40e26", fill="#fdecee"))
+    parts.append(_box(target, conflict.contested or "no solution", _why(conflict), "#a40e26", fill="#fdecee"))
     width = max(target.right, _MARGIN + len(_headline(conflict)) * 9.2) + _MARGIN
     size = f'width="{width:.0f}" height="{height:.0f}"'
     return (
@@ -78,7 +79,7 @@ def _columns(conflict: Conflict) -> list[float]:
     """The left edge of each column: as wide as its widest box, the contested package in the last one."""
     depth = max((len(_between(conflict, side)) for side in conflict.sides), default=0)
     edges = [float(_MARGIN)]
-    widest = max(_width(side.asked.text, _who(side)) for side in conflict.sides)
+    widest = max(_width(_asked(side), _who(side)) for side in conflict.sides)
     edges.append(edges[-1] + widest + _GAP)
     for level in range(depth):
         labels = [_between(conflict, side)[level] for side in conflict.sides if len(_between(conflict, side)) > level]
@@ -94,8 +95,8 @@ def _between(conflict: Conflict, side: Side) -> list[str]:
 def _lane(conflict: Conflict, side: Side, number: int, columns: list[float], target: _Box, y: float) -> list[str]:
     """One requirement, its chain, and the arrow into the contested package."""
     colour = _COLOURS[number % len(_COLOURS)]
-    box = _Box(columns[0], y, _width(side.asked.text, _who(side)))
-    parts = [_box(box, side.asked.text, _who(side), colour)]
+    box = _Box(columns[0], y, _width(_asked(side), _who(side)))
+    parts = [_box(box, _asked(side), _who(side), colour)]
     for level, (label, step) in enumerate(zip(_between(conflict, side), side.chain, strict=False)):
         following = _Box(columns[level + 1], y, _width(label, ""))
         parts += [_arrow(box, following, _range(step.needs), colour), _box(following, label, "", colour)]
@@ -106,13 +107,24 @@ def _lane(conflict: Conflict, side: Side, number: int, columns: list[float], tar
 
 def _range(text: str) -> str:
     """The versions that ``name>=1,<2`` allows."""
-    return re.sub(r"^[A-Za-z0-9._-]+(\[[^\]]*\])?\s*", "", text) or "any version"
+    versions = [re.sub(r"^[A-Za-z0-9._-]+(\[[^\]]*\])?\s*", "", part) for part in text.partition(";")[0].strip().split("|")]
+    return " or ".join(part for part in versions if part) or "any version"
+
+
+def _asked(side: Side) -> str:
+    """The requirement without its marker, which stands below it."""
+    return side.asked.text.partition(";")[0].strip()
 
 
 def _who(side: Side) -> str:
-    if side.owners:
-        return ", ".join(f"@{owner}" for owner in side.owners)
-    return "Nexus package" if side.member else "requirement"
+    who = ", ".join(f"@{owner}" for owner in side.owners) or ("Nexus package" if side.member else "requirement")
+    return f"if {side.asked.marker} · {who}" if side.asked.marker else who
+
+
+def _why(conflict: Conflict) -> str:
+    if conflict.contested == "python":
+        return "no release for every one allowed"
+    return "no release with a wheel" if conflict.contested in proof.without_wheels(conflict.proof) else "no version fits"
 
 
 def _width(label: str, below: str) -> float:

@@ -7,6 +7,7 @@ in this slice take the values below. All ports block: callers that live in an ev
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -128,7 +129,9 @@ class Resolver(Protocol):
     R4  Credentials never stand in a result or an error.
     """
 
-    def resolve(self, problem: Problem) -> Resolution | Unsatisfiable: ...
+    def resolve(self, problem: Problem, *, limit_s: float = math.inf) -> Resolution | Unsatisfiable:
+        """The answer, within *limit_s* seconds too."""
+        ...
 
     def install_check(self, pins: Sequence[Pin], target: Target) -> Installable:
         """Whether the pins install on *target*, by a dry run."""

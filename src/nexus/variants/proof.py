@@ -18,6 +18,10 @@ _DEPENDS = re.compile(
     r"(?=,? and |,? we can|[.]?$|[.]? )"
 )
 _LIST = re.compile(r"(?:any|all|one) of:\n((?:\s+[^\s]+\n)+)\s*")
+_NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+_PYTHON = re.compile(r"Python>=(\d+\.\d+)")
+_MARKED = re.compile(r"([A-Za-z0-9][\w.\[\],-]*)\{([^}]*)\}(\S*?)(?=[,.]?(?:\s|$))")  # `name{marker}>=1`
+_SPACE = "\ue000"  # for private use: keeps a marker in one word while the sentence is read
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -45,14 +49,15 @@ def edges(proof: str, root: str) -> tuple[Edge, ...]:
     The same pair may be stated for several ranges; the last statement is the most general one and is kept.
     """
     text = _LIST.sub(lambda match: "|".join(match[1].split()) + " ", proof + "\n")
-    text = " ".join(text.split())
+    text = _MARKED.sub(lambda match: f"{match[1]}{match[3]}{_SPACE};{_SPACE}{match[2].replace(' ', _SPACE)}", text)
+    text = re.sub(r"[ \n]+", " ", text)
     stated: set[tuple[str, str]] = set()
     found: dict[tuple[str, str], Edge] = {}
     for sentence in re.split(r"(?<=\.) (?=And because|Because)", text):
         premise, _, conclusion = sentence.partition("we can conclude that")
         for part, is_premise in ((premise, True), (conclusion, False)):
             for match in _DEPENDS.finditer(part):
-                edge = Edge(package=match["from"], needs=match["to"].rstrip(",."))
+                edge = Edge(package=match["from"].replace(_SPACE, " "), needs=match["to"].rstrip(",.").replace(_SPACE, " "))
                 if name_of(edge.package) in ("", root, "your") or edge.names[0] == edge.names[1]:
                     continue
                 if is_premise:
@@ -60,6 +65,16 @@ def edges(proof: str, root: str) -> tuple[Edge, ...]:
                 if edge.names in stated:  # a conclusion about a pair that nobody stated is transitive
                     found[edge.names] = edge
     return tuple(found.values())
+
+
+def without_wheels(proof: str) -> tuple[str, ...]:
+    """The packages of which some release counts for nothing because it has no wheel and builds are not allowed."""
+    return tuple(dict.fromkeys(name_of(name) for name in _NO_WHEEL.findall(proof)))
+
+
+def pythons(proof: str) -> tuple[str, ...]:
+    """The lowest versions of Python that releases in the proof ask for, such as ``3.11``, lowest first."""
+    return tuple(sorted(set(_PYTHON.findall(proof)), key=lambda text: [int(part) for part in text.split(".")]))
 
 
 def reachable(links: Mapping[str, Iterable[str]], start: str) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Solutions to a conflict, each resolved for real: relax a bound, another version, override, another variant, leave one out.
+"""Solutions to a conflict, each resolved for real: relax a bound, another version or Python, override, move, leave one out.
 
 A solution is a set of edits of the declaration and the questions it leads to; trying it says whether all of them have an
 answer and what would change against the committed pins. One that breaks a rule of the variants is named, and not tried.
@@ -6,6 +6,7 @@ answer and what would change against the committed pins. One that breaks a rule 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from enum import StrEnum
 
 from packaging.requirements import Requirement
 from packaging.specifiers import Specifier, SpecifierSet
+from packaging.version import Version
 
 from nexus.kernel.errors import NexusError
 from nexus.variants import graph, proof, resolution
@@ -25,6 +27,9 @@ from nexus.variants.resolution import Committed
 
 _WORKERS = 2
 _MAX_TRIED = 24
+_MAX_PYTHONS = 3
+_MAX_TOGETHER = 6
+NOT_RUN = "it resolves; whether `{}` runs with that was not tried, its own release denies it"
 
 
 class Kind(StrEnum):
@@ -32,23 +37,26 @@ class Kind(StrEnum):
 
     RELAX = "relax"
     VERSION = "version"
+    PYTHON = "python"
+    BUILD = "build"
     OVERRIDE = "override"
     MOVE = "move"
     LEAVE_OUT = "leave-out"
+    TOGETHER = "together"
 
 
 class Outcome(StrEnum):
     WORKS = "works"
     FAILS = "fails"
     REFUSED = "refused"  # a rule of the variants forbids it
-    UNTRIED = "untried"  # time ran out, or the index did not answer
+    UNTRIED = "untried"  # time ran out, the index did not answer, or it would run code
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
     """One line of the declaration to change. ``before`` empty: the line is new; ``after`` empty: it goes."""
 
-    variant: str
+    variant: str  # empty: a setting of all variants
     before: str
     after: str
     line: int = 0
@@ -63,8 +71,11 @@ class Solution:
     edits: tuple[Edit, ...]
     questions: tuple[tuple[str, tuple[str, ...]], ...]  # variant, its requirements
     overrides: tuple[str, ...] = ()
+    requires_python: str = ""
     refused: str = ""
+    untried: str = ""  # why it is named only
     package: str = ""  # whose version the solution lets move
+    caution: str = ""  # what is still open when it resolves
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +96,8 @@ def propose(
     members: frozenset[str] | None = None,
 ) -> tuple[Solution, ...]:
     """Every solution worth trying for the conflict, small interventions first, once each."""
-    variant = declaration.variants[conflict.variant]
+    whole = declaration.variants[conflict.variant]
+    variant = replace(whole, requirements=tuple(one for one in whole.requirements if one.text not in conflict.apart))
     found: list[Solution] = []
     for side in conflict.sides:
         found += _relaxed(declaration, variant, side.asked)
@@ -93,8 +105,10 @@ def propose(
         found += _left_out(declaration, variant, side.asked)
         if members is None or side.asked.name in members:
             found += _moved(declaration, variant, side.asked, (standings or {}).get(side.asked.name))
+    found += _newer_python(declaration, variant, conflict)
+    found += _built(variant, conflict)
     found += _overridden(variant, conflict)
-    once = {(solution.questions, solution.overrides): solution for solution in reversed(found)}
+    once = {(one.questions, one.overrides, one.requires_python, one.untried): one for one in reversed(found)}
     order = list(Kind)
     return tuple(sorted(once.values(), key=lambda solution: (order.index(solution.kind), found.index(solution))))[:_MAX_TRIED]
 
@@ -114,12 +128,57 @@ def try_all(
     with ThreadPoolExecutor(_WORKERS) as pool:
         tried = list(pool.map(one, solutions))
     outcomes, kinds = list(Outcome), list(Kind)
+    newer = [one for one in tried if one.solution.kind is Kind.PYTHON and one.outcome is Outcome.WORKS]
+    tried = [one for one in tried if one not in newer[1:]]  # the lowest that works says it all
     return tuple(sorted(tried, key=lambda item: (outcomes.index(item.outcome), kinds.index(item.solution.kind), len(item.changes))))
 
 
+def try_together(
+    declaration: Declaration, variant: Variant, each: Sequence[Sequence[Tried]], solver: Solver, committed: Committed, *,
+    root: str = "",
+) -> Tried | None:  # fmt: skip
+    """The first combination of one working solution a conflict that makes the whole variant resolve, else what came of the last.
+
+    None when a conflict has no solution that works.
+    """
+    working = [[one.solution for one in tried if one.outcome is Outcome.WORKS] for tried in each]
+    last = None
+    for parts in itertools.islice(itertools.product(*working), _MAX_TOGETHER):
+        last = _try(declaration, _combined(declaration, variant, parts), solver, committed, root)
+        if last.outcome is not Outcome.FAILS:
+            break
+    return last
+
+
+def _combined(declaration: Declaration, variant: Variant, parts: Sequence[Solution]) -> Solution:
+    """All of these solutions at once: the variant's requirements, and those of every variant they touch, with every edit made."""
+    edits = tuple(dict.fromkeys(edit for part in parts for edit in part.edits))
+    names = dict.fromkeys([variant.name, *(name for part in parts for name, _ in part.questions)])
+    return Solution(
+        kind=Kind.TOGETHER, text="; ".join(part.text for part in parts), edits=edits,
+        questions=tuple((name, _edited(declaration.variants[name], edits)) for name in names),
+        overrides=tuple(dict.fromkeys(text for part in parts for text in part.overrides)),
+        requires_python=max((part.requires_python for part in parts if part.requires_python), key=_lowest, default=""),
+    )  # fmt: skip
+
+
+def _lowest(specifier: str) -> Version:
+    return max(Version(bound.version) for bound in SpecifierSet(specifier) if bound.operator == ">=")
+
+
+def _edited(variant: Variant, edits: Iterable[Edit]) -> tuple[str, ...]:
+    mine = [edit for edit in edits if edit.variant == variant.name]
+    changed = {edit.before: edit.after for edit in mine if edit.before}
+    texts = [changed.get(one.text, one.text) for one in variant.requirements]
+    return tuple(text for text in [*texts, *(edit.after for edit in mine if not edit.before)] if text)
+
+
 def _try(declaration: Declaration, solution: Solution, solver: Solver, committed: Committed, root: str) -> Tried:
-    if solution.refused:
-        return Tried(solution=solution, outcome=Outcome.REFUSED, reason=solution.refused)
+    if solution.refused or solution.untried:
+        outcome = Outcome.REFUSED if solution.refused else Outcome.UNTRIED
+        return Tried(solution=solution, outcome=outcome, reason=solution.refused or solution.untried)
+    if solution.requires_python:
+        declaration = replace(declaration, requires_python=solution.requires_python)
     changes: list[tuple[str, graph.Change]] = []
     moved = ""
     for name, requirements in solution.questions:
@@ -135,7 +194,8 @@ def _try(declaration: Declaration, solution: Solution, solver: Solver, committed
             return Tried(solution=solution, outcome=Outcome.FAILS, reason=f"`{name}`: {_first_line(answer.proof)}")
         changes += [(name, change) for change in graph.compare(held, answer.pins)]
         moved = moved or _version(answer.pins, solution.package)
-    return Tried(solution=_settled(solution, moved), outcome=Outcome.WORKS, changes=tuple(changes), found=moved)
+    settled = _settled(solution, moved)
+    return Tried(solution=settled, outcome=Outcome.WORKS, reason=solution.caution, changes=tuple(changes), found=moved)
 
 
 def _settled(solution: Solution, found: str) -> Solution:
@@ -244,11 +304,38 @@ def _placed(asked: Asked, name: str, standing: Standing | None, engine: str) -> 
     return "", asked.rewritten(extras=extras)
 
 
+def _newer_python(declaration: Declaration, variant: Variant, conflict: Conflict) -> Iterator[Solution]:
+    """Without the Pythons for which no release that fits was made; the registry's lowest one rises for every variant."""
+    before = declaration.requires_python
+    upper = [str(bound) for bound in SpecifierSet(before) if bound.operator not in (">=", ">", "~=", "==")]
+    newer = [text for text in proof.pythons(conflict.proof) if Version(text) > Version(declaration.lowest_python)]
+    for lowest in newer[:_MAX_PYTHONS]:
+        after = ",".join([f">={lowest}", *sorted(upper)])
+        edit = Edit(
+            variant="", before=f'requires-python = "{before}"' if before else "", after=f'requires-python = "{after}"',
+            line=declaration.python_line,
+        )  # fmt: skip
+        yield Solution(
+            kind=Kind.PYTHON, text=f"require Python {lowest} or later", edits=(edit,), requires_python=after,
+            questions=((variant.name, tuple(one.text for one in variant.requirements)),),
+        )  # fmt: skip
+
+
+def _built(variant: Variant, conflict: Conflict) -> Iterator[Solution]:
+    """Named and not tried: a build runs the code of whatever release the resolver comes to."""
+    if conflict.contested in proof.without_wheels(conflict.proof):
+        edit = Edit(variant="", before="", after="build = true")
+        yield Solution(
+            kind=Kind.BUILD, text=f"allow `{conflict.contested}` to be built from its source archive", edits=(edit,), questions=(),
+            untried="a build runs the package's code: try it with `--build`",
+        )  # fmt: skip
+
+
 def _overridden(variant: Variant, conflict: Conflict) -> Iterator[Solution]:
     """As if the owner of the package before the contested one had relaxed its bound: shows what a release of it would mend."""
     requirements = tuple(one.text for one in variant.requirements)
     for side in conflict.sides:
-        if not side.chain:
+        if not side.chain or len(conflict.sides) == 1:
             continue
         wanted = _others_demand(conflict, side)
         parent = proof.name_of(side.chain[-1].package)
@@ -260,6 +347,7 @@ def _overridden(variant: Variant, conflict: Conflict) -> Iterator[Solution]:
             questions=((variant.name, requirements),),
             overrides=(wanted,),
             package=conflict.contested,
+            caution=NOT_RUN.format(parent),
         )
 
 
@@ -267,7 +355,7 @@ def _others_demand(conflict: Conflict, side: Side) -> str:
     """What the other sides ask of the contested package."""
     for other in conflict.sides:
         if other is not side:
-            demand = other.chain[-1].needs if other.chain else other.asked.text
+            demand = (other.chain[-1].needs if other.chain else other.asked.text).partition(";")[0].strip()
             if proof.name_of(demand) == conflict.contested and not any(mark in demand for mark in " |"):
                 return demand
     return conflict.contested

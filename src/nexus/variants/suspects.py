@@ -46,7 +46,8 @@ def find(registry: Registry, conflict: Conflict, history: History, solver: Solve
     """The suspect of a conflict, within the solver's budget."""
     try:
         states = _states(registry.declaration, conflict.variant, history)
-        good = _first_good(states, lambda state: _resolves(state, conflict.variant, solver, registry.root))
+        names = frozenset(side.asked.name for side in conflict.sides)
+        good = _first_good(states, lambda state: _resolves(state, conflict.variant, names, solver, registry.root))
         if good is None:
             return _withdrawn(conflict, registry.committed.of(conflict.variant), metadata, len(states))
     except OutOfTime:
@@ -54,11 +55,12 @@ def find(registry: Registry, conflict: Conflict, history: History, solver: Solve
     except NexusError as error:
         return Suspect(kind="unknown", reason=error.message)
     guilty, before = states[good - 1], states[good]
-    changed = _changed(before.declaration, guilty.declaration, conflict.variant)
-    names = tuple(dict.fromkeys(name for name, _ in changed))
-    owners = tuple(dict.fromkeys(owner for name in names for owner in registry.answerable.get(name, Answerable()).owners))
+    everything = _changed(before.declaration, guilty.declaration, conflict.variant)
+    changed = [(name, text) for name, text in everything if name in names or name == guilty.declaration.name] or everything
+    packages = tuple(dict.fromkeys(name for name, _ in changed))
+    owners = tuple(dict.fromkeys(owner for name in packages for owner in registry.answerable.get(name, Answerable()).owners))
     kind = "commit" if guilty.commit is not None else "uncommitted"
-    return Suspect(kind=kind, commit=guilty.commit, changes=tuple(text for _, text in changed), packages=names, owners=owners)
+    return Suspect(kind=kind, commit=guilty.commit, changes=tuple(text for _, text in changed), packages=packages, owners=owners)
 
 
 def _states(declaration: Declaration, variant: str, history: History) -> list[_State]:
@@ -101,9 +103,10 @@ def _first_good(states: Sequence[_State], resolves: Callable[[_State], bool]) ->
     return good
 
 
-def _resolves(state: _State, variant: str, solver: Solver, root: str) -> bool:
-    held = state.declaration.variants[variant]
-    return isinstance(solver.ask(resolution.question(state.declaration, resolution.texts(held), root=root)), Resolution)
+def _resolves(state: _State, variant: str, names: frozenset[str], solver: Solver, root: str) -> bool:
+    """Whether what that declaration asked of the packages in conflict went together; the variant may have had other troubles."""
+    asked = [one.text for one in state.declaration.variants[variant].requirements if one.name in names]
+    return not asked or isinstance(solver.ask(resolution.question(state.declaration, asked, root=root)), Resolution)
 
 
 def _withdrawn(conflict: Conflict, held: Sequence[Pin], metadata: PackageMetadata, states: int) -> Suspect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,7 +28,7 @@ class TableResolver:
     not_installable: Mapping[str, str] = field(default_factory=dict)
     archives: frozenset[tuple[str, str]] = frozenset()  # releases without a wheel
 
-    def resolve(self, problem: Problem) -> Resolution | Unsatisfiable:
+    def resolve(self, problem: Problem, *, limit_s: float = math.inf) -> Resolution | Unsatisfiable:
         self.problems.append(problem)
         if self.fail_after is not None and len(self.problems) > self.fail_after:
             raise ResolverUnavailable("the index does not answer", hint="repeat")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +15,7 @@ from nexus.variants.classes import PackageClass, Standing
 from nexus.variants.conflicts import Answerable, Conflict, Registry, Solver
 from nexus.variants.model import Declaration
 from nexus.variants.pins import Pin
-from nexus.variants.ports import Commit
+from nexus.variants.ports import Commit, Problem, Resolution, Unsatisfiable
 from nexus.variants.solutions import Kind, Outcome, Tried
 from tests.unit.variants.resolving import ListedHistory, TableMetadata, TableResolver, Universe
 
@@ -65,8 +67,7 @@ def known(declared: Declaration, held: tuple[Pin, ...] = ()) -> Registry:
 
 def found(text: str = TEXT, asked: Solver | None = None) -> tuple[Declaration, Conflict]:
     declared = model.read(text)
-    conflict = conflicts.find(known(declared), declared.variants["ecosystem"], asked or solver())
-    assert conflict is not None
+    (conflict,) = conflicts.find(known(declared), declared.variants["ecosystem"], asked or solver())
     return declared, conflict
 
 
@@ -89,7 +90,7 @@ def test_each_side_has_its_chain_to_the_contested_package() -> None:
 def test_a_variant_that_resolves_has_no_conflict() -> None:
     """Nothing is explained where nothing is wrong."""
     declared = model.read(TEXT)
-    assert conflicts.find(known(declared), declared.variants["candidate"], solver()) is None
+    assert conflicts.find(known(declared), declared.variants["candidate"], solver()) == ()
 
 
 def test_when_time_runs_out_the_set_is_said_to_be_unproven() -> None:
@@ -164,8 +165,7 @@ def test_the_engine_of_product_is_not_negotiable() -> None:
     text = TEXT.replace("ecosystem", "product").replace("left==1.0", "vllm==1.0")
     universe = {**UNIVERSE, "vllm": {"1.0": ["shared<2"], "2.0": []}}
     declared = model.read(text)
-    conflict = conflicts.find(known(declared), declared.variants["product"], solver(universe))
-    assert conflict is not None
+    (conflict,) = conflicts.find(known(declared), declared.variants["product"], solver(universe))
     refused = [one.text for one in solutions.propose(declared, conflict) if one.refused]
     assert refused == ["take another version of `vllm`", "leave `vllm` out of `product`"]
 
@@ -178,6 +178,132 @@ def test_solutions_that_could_not_be_tried_say_so() -> None:
     away = solutions.try_all(declared, proposed, solver(resolver=TableResolver(UNIVERSE, fail_after=0)), resolution.Committed())
     assert {one.outcome for one in (*late, *away)} == {Outcome.UNTRIED}
     assert "index" in away[0].reason
+
+
+# ── several conflicts, Python, source archives, time ──────────────────────────────────────────────────────────────────
+
+TWICE: Universe = {**UNIVERSE, "up": {"1.0": ["base<2"], "2.0": []}, "base": {"1.0": [], "2.0": []}}
+TWO = TEXT.replace('"bystander",\n  "left', '"bystander",\n  "up==1.0",\n  "base>=2",\n  "left')
+
+
+def test_conflicts_that_have_no_part_in_another_are_each_found() -> None:
+    """A variant with two troubles has two smallest sets; the solutions of one are tried without the other's requirements."""
+    declared = model.read(TWO)
+    asked = solver(TWICE)
+    both = conflicts.find(known(declared), declared.variants["ecosystem"], asked)
+    assert {one.contested for one in both} == {"base", "shared"}
+    assert sorted(side.asked.name for one in both for side in one.sides) == ["base", "left", "right", "up"]
+    for one in both:
+        assert sorted(one.apart) == sorted(side.asked.text for other in both if other is not one for side in other.sides)
+        outcomes = solutions.try_all(declared, solutions.propose(declared, one), asked, resolution.Committed())
+        assert outcomes[0].outcome is Outcome.WORKS
+
+
+def test_one_solution_of_each_conflict_is_tried_on_the_whole_variant() -> None:
+    """The last explanation says what mends everything at once, with every edit; the text has it once."""
+    declared = model.read(TWO)
+    told = explanation.explain(known(declared), "ecosystem", solver(TWICE), ListedHistory(), TableMetadata(TWICE))
+    assert [(one.number, one.of) for one in told] == [(1, 2), (2, 2)]
+    together = told[0].together
+    assert together is not None
+    assert (together.outcome, together.solution.kind) == (Outcome.WORKS, Kind.TOGETHER)
+    assert len({edit.before for edit in together.solution.edits}) == 2
+    words = "one solution of each conflict, together"
+    assert [words in explanation.text(one) for one in told] == [False, True]
+    assert "(conflict 2 of 2)" in explanation.text(told[1])
+
+
+def test_a_combination_that_fails_is_followed_by_the_next() -> None:
+    """Solutions that work apart and not together are not proposed together."""
+    declared = model.read(TWO)
+    each = [
+        [Tried(solution=solutions.Solution(kind=Kind.RELAX, text=text, edits=(edit,), questions=()), outcome=Outcome.WORKS)]
+        for text, edit in (
+            ("free up", solutions.Edit(variant="ecosystem", before="up==1.0", after="up")),
+            ("drop left", solutions.Edit(variant="ecosystem", before="left==1.0", after="left==1.0")),
+        )
+    ]
+    drop = solutions.Edit(variant="ecosystem", before="left==1.0", after="")
+    each[1].append(
+        Tried(solution=solutions.Solution(kind=Kind.LEAVE_OUT, text="out", edits=(drop,), questions=()), outcome=Outcome.WORKS)
+    )
+    asked = solver(TWICE)
+    found = solutions.try_together(declared, declared.variants["ecosystem"], each, asked, resolution.Committed())
+    assert found is not None
+    assert (found.outcome, found.solution.text) == (Outcome.WORKS, "free up; out")
+    assert solutions.try_together(declared, declared.variants["ecosystem"], [[], each[1]], asked, resolution.Committed()) is None
+
+
+def test_a_newer_python_is_a_solution() -> None:
+    """Where releases ask for a newer Python, the registry's lowest one is raised, its upper bound kept; the lowest that works."""
+    text = TEXT.replace(">=3.12", ">=3.12,<4")
+    declared, conflict = found(text)
+    needs = "Because left>=2 depends on Python>=3.14 and left==1.0 depends on Python>=3.13, we can conclude that no."
+    proposed = solutions.propose(declared, replace(conflict, proof=needs))
+    newer = [one for one in proposed if one.kind is Kind.PYTHON]
+    assert [one.requires_python for one in newer] == [">=3.13,<4", ">=3.14,<4"]
+    assert newer[0].edits[0].line == 3
+    resolver = TableResolver({**UNIVERSE, "left": {"1.0": []}})
+    (one,) = solutions.try_all(declared, newer, solver(resolver=resolver), resolution.Committed())
+    assert (one.outcome, one.solution.requires_python) == (Outcome.WORKS, ">=3.13,<4")
+    assert {problem.python for problem in resolver.problems} == {"3.13", "3.14"}
+
+
+def test_a_build_is_named_and_not_tried() -> None:
+    """Where the contested package has no wheel, allowing the build is a way out that is left to a person."""
+    wheels = "all versions of left have no usable wheels\nhint: Wheels are required for `left` because building is disabled"
+    declared, conflict = found(TEXT.replace('  "right",\n', "").replace("left==1.0", "left>=9"))
+    assert (conflict.contested, len(conflict.sides)) == ("left", 1)
+    resolver = TableResolver(UNIVERSE)
+    built = [one for one in solutions.propose(declared, replace(conflict, proof=wheels)) if one.kind is Kind.BUILD]
+    (one,) = solutions.try_all(declared, built, solver(resolver=resolver), resolution.Committed())
+    assert (one.outcome, one.solution.edits[0].after, resolver.problems) == (Outcome.UNTRIED, "build = true", [])
+    assert "--build" in one.reason
+
+
+def test_what_overrides_a_release_is_not_said_to_run() -> None:
+    """An override resolves; that the package runs with what its own release denies is not claimed."""
+    override = next(one for one in tried() if one.solution.kind is Kind.OVERRIDE)
+    assert "was not tried" in override.reason
+
+
+@dataclass
+class Slow(TableResolver):
+    """A resolver whose answers take *seconds* of the clock, or as long as it may."""
+
+    clock: Ticking = field(default_factory=Ticking)
+    seconds: float = 0
+
+    def resolve(self, problem: Problem, *, limit_s: float = math.inf) -> Resolution | Unsatisfiable:
+        self.clock.now += min(self.seconds, limit_s)
+        if limit_s < self.seconds:
+            raise ResolverUnavailable("it did not answer in time")
+        return super().resolve(problem)
+
+
+@pytest.mark.parametrize("seconds", [12, 25, 200])
+def test_no_question_outlasts_the_budget(seconds: float) -> None:
+    """Whatever an answer takes, everything ends with the budget, and what is not known is said to be untried."""
+    clock = Ticking()
+    asked = Solver(Slow(UNIVERSE, clock=clock, seconds=seconds), monotonic=clock, budget_s=60)
+    declared = model.read(TEXT)
+    if seconds > 60:
+        with pytest.raises(ResolverUnavailable, match="within the time for questions"):
+            conflicts.find(known(declared), declared.variants["ecosystem"], asked)
+    else:
+        told = explanation.explain(known(declared), "ecosystem", asked, ListedHistory(), TableMetadata(UNIVERSE))
+        assert Outcome.UNTRIED in {one.outcome for one in told[0].tried}
+    assert clock.now < 60 + 40  # a look at the clock is a second
+
+
+def test_what_a_single_requirement_comes_to_grief_at_is_the_contested_package() -> None:
+    """Alone it ends at Python, or at the package of which it needs two versions at once."""
+    for needs, contested in (("Python>=3.14", "python"), ("middle>=1 and middle==1.0 depends on shared>=2", "shared")):
+        edges = f"Because left==1.0 depends on {needs} and left==1.0 depends on shared<2, we can conclude that no."
+        links: dict[str, list[str]] = {}
+        for edge in proof.edges(edges, "registry"):
+            links.setdefault(edge.names[0], []).append(edge.names[1])
+        assert conflicts._ends("left", links, edges)[0] == contested
 
 
 # ── whose change ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,6 +342,23 @@ def test_bisection_finds_the_commit_that_broke_it(guilty: int) -> None:
     assert "ann" in culprit.owners
 
 
+def test_a_commit_is_suspected_of_this_conflict_alone() -> None:
+    """Another trouble of the variant, older or younger, does not hide who brought this one; only what has part in it is named."""
+    older = GOOD.replace('"bystander",\n  "left', '"bystander>=9",\n  "left')
+    states = [
+        (commit(3), {FILE: TEXT.replace('"bystander"', '"bystander>=9"', 1)}),
+        (commit(2), {FILE: older}),
+        (commit(1), {FILE: GOOD}),
+    ]
+    declared = model.read(states[0][1][FILE])
+    asked = solver()
+    shared, alone = sorted(conflicts.find(known(declared), declared.variants["ecosystem"], asked), key=lambda one: -len(one.sides))
+    history, metadata = ListedHistory(states), TableMetadata(UNIVERSE)
+    found_ = [suspects.find(known(declared), one, history, asked, metadata) for one in (shared, alone)]
+    assert [one.commit for one in found_] == [commit(3), commit(2)]
+    assert [one.changes for one in found_] == [("`left` became `left==1.0`",), ("`bystander` became `bystander>=9`",)]
+
+
 def test_an_uncommitted_change_is_its_author_s() -> None:
     """When the last commit resolves, the change in the folder is the suspect."""
     culprit = suspect([(commit(1), {FILE: GOOD})])
@@ -250,8 +393,7 @@ def test_without_a_history_the_suspect_is_unknown() -> None:
 def whole() -> explanation.Explanation:
     declared = model.read(TEXT)
     history = ListedHistory([(commit(1), {FILE: GOOD})])
-    one = explanation.explain(known(declared), "ecosystem", solver(), history, TableMetadata(UNIVERSE))
-    assert one is not None
+    (one,) = explanation.explain(known(declared), "ecosystem", solver(), history, TableMetadata(UNIVERSE))
     return one
 
 
@@ -288,6 +430,18 @@ def test_the_picture_shows_every_side_and_nothing_active() -> None:
     ET.fromstring(picture.svg(hostile))
 
 
+def test_the_picture_says_what_fails_and_under_which_marker() -> None:
+    """A marker stands below its requirement, whole; Python and a missing wheel are told apart from versions that clash."""
+    _, conflict = found(TEXT.replace('"left==1.0"', "\"left==1.0 ; python_version < '4'\""))
+    drawn = picture.svg(conflict)
+    assert ">left==1.0<" in drawn
+    assert "if python_version &lt; &quot;4&quot; · @ann" in drawn
+    assert "no version fits" in drawn
+    assert "no release for every one allowed" in picture.svg(replace(conflict, contested="python"))
+    wheels = replace(conflict, proof="hint: Wheels are required for `shared` because")
+    assert "no release with a wheel" in picture.svg(wheels)
+
+
 # ── reading uv's proofs ───────────────────────────────────────────────────────────────────────────────────────────────
 
 RICH = """\
@@ -311,6 +465,10 @@ And because registry depends on aiohttp>=3.9 and yarl<1.8, we can conclude that 
         ("Because all versions of flask depend on werkzeug>=3 and jinja2[i18n]>=3 depends on babel>=2.7, we can conclude that no.",
          [("flask", "werkzeug>=3"), ("jinja2", "babel>=2.7")]),
         (ONE_OF, [("aiohttp", "yarl>=1.8.0")]),
+        ("Because a>=1.4.0 depends on t{python_full_version < '3.13'}>=4.2, we can conclude that no.",
+         [("a", "t>=4.2 ; python_full_version < '3.13'")]),
+        ("Because b{sys_platform == 'win32'}==1 depends on c[x]{os_name == 'nt'}<2, we can conclude that no.",
+         [("b", "c[x]<2 ; os_name == 'nt'")]),
         ("Because nosuch was not found in the package registry and registry depends on nosuch, we can conclude that no.", []),
         ("", []),
     ],

@@ -17,6 +17,7 @@ _HF_ID = re.compile(rf"({_HF_PART})/({_HF_PART})")
 _HANDLE = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9])*")
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _LINK = re.compile(r"https?://[^\s/?#@]+(?:[/?#]\S*)?")
+_ADDRESS = re.compile(r"(?P<scheme>https|git\+https|git\+ssh|ssh)://(?:(?P<user>[^/\s@]*)@)?[^/\s@]+(?:/\S*)?")
 _SKILL = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _SEMVER = re.compile(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
 _DATE = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
@@ -89,8 +90,7 @@ def refuse_requirement(text: str) -> str:
     if "\n" in text or text.startswith(("-", "/", "~", "..")):
         return "it is neither a requirement, nor an address, nor a folder below `./packages/`"
     if re.match(r"[a-z+]+://|git@", text):
-        scheme = text.split("://", 1)[0]
-        return "" if scheme in ("https", "git+https", "git+ssh", "ssh") else "its address is not https or Git over https or ssh"
+        return _refuse_address(text)
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -98,6 +98,16 @@ def refuse_requirement(text: str) -> str:
     except InvalidRequirement as error:
         return str(error).splitlines()[0]
     return refuse_requirement(requirement.url) if requirement.url else ""
+
+
+def _refuse_address(text: str) -> str:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not text.isprintable():
+        return "its address is not https or Git over https or ssh"
+    user = match["user"] or ""
+    if ":" in user or (user and not match["scheme"].endswith("ssh")):
+        return "it holds credentials; an installer finds them in its environment"
+    return ""
 
 
 def refuse_skill_name(text: str) -> str:

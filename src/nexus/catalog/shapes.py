@@ -6,6 +6,7 @@ pages). The descriptions themselves are in ``schema``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,7 @@ EMPTY = rulebook.enter(
 )  # fmt: skip
 MOST = 1000  # items of a list; manifests are written by hand
 _MOST_PROBLEMS = 100
+_SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,7 +258,8 @@ def _check_text(value: str, shape: Text, file: str, at: Path) -> Iterator[Proble
     elif shape.format:
         reason = FORMATS[shape.format].refuse(value)
         if reason:
-            yield Problem(file, f"{_name(at)} cannot be {shown(value)}: {reason}", at, code=FORMATS[shape.format].code)
+            told = _SECRET.sub("***@", value)
+            yield Problem(file, f"{_name(at)} cannot be {shown(told)}: {reason}", at, code=FORMATS[shape.format].code)
 
 
 def path_text(at: Path) -> str:

@@ -72,6 +72,8 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
      MODEL, 10),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "--index-url=http://x")], NEXUS, 6),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "http://example.org/x.whl")], NEXUS, 6),
+    ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "https://me:token@example.org/x")], NEXUS, 6),
+    ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "https://")], NEXUS, 6),
     ("NX-C051", [edited(NEXUS, "benchmark_packages/clubs-benchmarks", "benchmark_packages/nowhere")], NEXUS, 6),
     ("NX-C051", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "./packages/../../etc")], NEXUS, 6),
     ("NX-C052", [{LOCAL.replace("clubs-benchmarks", "lonely"): "x"}], LOCAL.replace("clubs-benchmarks", "lonely"), 0),
@@ -220,6 +222,14 @@ def test_what_people_mistype_has_a_hint_of_its_own(change: dict[str, Any], hint:
 def test_a_key_that_is_no_text_is_told_as_yaml_writes_it(key: str, word: str) -> None:
     """A number is not taken for `true`, and null is not called by its name in Python."""
     assert any(word in one.message for one in report({MODEL: f"model: {{id: example-org/clubs}}\n{key}: 2\n"}).findings)
+
+
+@pytest.mark.parametrize("address", ["git+https://me:s3cret@example.org/x", "x @ https://s3cret@example.org/x"])
+def test_credentials_are_refused_and_not_repeated(address: str) -> None:
+    """A token that somebody committed does not also stand in the logs of every check."""
+    found = report(edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", f'"{address}"')).findings
+    assert "credentials" in next(one.message for one in found if one.code == "NX-C050")
+    assert not any("s3cret" in one.text() for one in found)
 
 
 def test_all_findings_come_at_once() -> None:

@@ -313,13 +313,13 @@ def test_a_second_sigterm_ends_it_at_once(own: Service) -> None:
     assert own.run(kept)["requestId"] == kept
 
 
-def test_waiting_readers_do_not_hold_the_end_up(own: Service) -> None:
+def test_waiting_readers_do_not_hold_the_end_up(own: Service, tmp_path: Path) -> None:
     """A reader that waits a minute for a result is answered when SIGTERM comes, long before it or the drain is over; exit 0."""
     own.stop()
     own.environ["NEXUS__DRAIN_TIMEOUT"] = "30s"
     own.start()
-    run_id = own.submit(["wait_for", "/nowhere"])
-    own.reach(run_id, "RUNNING")
+    run_id = own.submit(["mark", str(tmp_path / "marks")], ["wait_for", "/nowhere"])
+    (pid,) = pids(tmp_path / "marks")
     with own.connect() as connection, connection.makefile("rb") as answer:
         path = f"/algorithm/latest/results/agent/requests/{run_id}?wait=60"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -329,6 +329,7 @@ def test_waiting_readers_do_not_hold_the_end_up(own: Service) -> None:
         assert b" 200 " in answer.readline()
     assert own.gone() == 0
     assert "drain-timeout" not in own.log.read_text()
+    assert alive(pid)  # its end was not what the reader was told
 
 
 # ── callers ──────────────────────────────────────────────────────────────────────────────────────────────────────────

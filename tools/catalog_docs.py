@@ -33,8 +33,7 @@ def rules_page() -> str:
         "`nexus validate catalog` and `nexus validate package` check these. Each has a stable code and a name. A registry sets",
         "their severity in `[tool.nexus.rules]` of its `pyproject.toml` (`error`, `warning` or `off`), and accepts single findings",
         "for a time in `waivers.yaml`. Generated from `nexus.catalog.rules`. Codes `NX-Y…` are about YAML itself: size, encoding,",
-        "several",
-        "documents, aliases, depth, syntax, duplicate keys (01 to 07); they are errors.",
+        "several documents, aliases, depth, syntax, duplicate keys (01 to 07); they are errors.",
         "",
     ]
     group = ""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -18,7 +19,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nexus.adapters.packageindex import PackageIndex
 from nexus.catalog import rulebook
+from nexus.kernel.errors import NexusError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/registry"
@@ -509,6 +512,27 @@ def _talk(terminal: int, answers: list[str]) -> str:
             os.write(terminal, answers.pop(0).encode() + b"\n")
     os.close(terminal)
     return seen
+
+
+def test_the_how_to_works_as_printed(tmp_path: Path) -> None:
+    """Every command of `bring a package` runs in the order of the page, and the registry is right after them."""
+    try:
+        PackageIndex(time_limit_s=10).releases("attrs")
+    except NexusError as error:
+        pytest.skip(f"needs the configured package index: {error.message}")
+    page = (ROOT / "docs/howto/bring-a-package.md").read_text()
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    assert len(commands) > 14
+    shutil.copytree(EXAMPLE, tmp_path / "examples/registry", ignore=shutil.ignore_patterns("__pycache__"))
+    who = {f"GIT_{role}_{what}": "a@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, **who, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "UV_HTTP_RETRIES": "6"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", "\n".join([*commands, "nexus validate catalog --strict"])], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for printed in re.findall(r"```text\n(.*?)```", page, re.DOTALL):
+        assert printed in done.stdout
 
 
 def test_every_code_of_the_broken_copy_is_explained() -> None:

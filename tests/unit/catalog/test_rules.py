@@ -72,7 +72,7 @@ CASES: list[tuple[str, list[dict[str, Any]], str, int]] = [
      MODEL, 10),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "--index-url=http://x")], NEXUS, 6),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "http://example.org/x.whl")], NEXUS, 6),
-    ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "https://me:token@example.org/x")], NEXUS, 6),
+    ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "https://me:token@x.org/x")], NEXUS, 6),
     ("NX-C050", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "https://")], NEXUS, 6),
     ("NX-C051", [edited(NEXUS, "benchmark_packages/clubs-benchmarks", "benchmark_packages/nowhere")], NEXUS, 6),
     ("NX-C051", [edited(NEXUS, "./packages/graphs/benchmark_packages/clubs-benchmarks", "./packages/../../etc")], NEXUS, 6),

@@ -35,7 +35,7 @@ log = logging.getLogger("nexus.service")
 
 
 def serve(settings: Settings, *, on_ready: Callable[[str], None], on_step: wiring.OnStep | None = None) -> int:
-    """Runs a service until SIGTERM or SIGINT and returns the exit code. *on_ready* gets the readiness line."""
+    """Runs a service until SIGTERM, SIGINT or SIGHUP and returns the exit code. *on_ready* gets the readiness line."""
     import uvloop
 
     for sentence in misspelt():
@@ -50,6 +50,8 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None], on_step: w
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _told_to_stop, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a terminal that is closed stops it too, unless under `nohup`
+        loop.add_signal_handler(signal.SIGHUP, _told_to_stop, stop)
     folder = wiring.data_folder(settings)
     began = time.monotonic()
     with folder:

@@ -59,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _answered(arguments: list[str]) -> int:
-    if sys.stdout is None:  # closed by the caller (`>&-`)
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the life of the process; pathlib costs the start
+    _open_what_is_closed()
     if arguments in (["--version"], ["-V"]):
         import nexus
 
@@ -111,6 +110,20 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.write(error.text() + "\n")
         return error.exit_code
     return code if isinstance(code, int) else 0  # what `ctx.exit` was given
+
+
+def _open_what_is_closed() -> None:
+    """Puts the null device where the caller closed a standard stream (`<&-`): the next file opened would take its place, and
+    words for stderr would land in it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # programs that are started need them as much
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _unwritable(error: OSError) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -228,9 +229,15 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 def _checked(server: str) -> str:
-    parts = urlsplit(server)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise InvalidInput(f"`{server}` is not the address of a service", hint="for example http://127.0.0.1:8080")
+    try:
+        parts = urlsplit(server)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and not (parts.username or parts.query or parts.fragment) and server.isprintable()
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        usable = False
+    if not usable or " " in server:
+        shown = re.sub(r"//[^/]*@", "//…@", server)  # a password is nothing to print
+        raise InvalidInput(f"`{shown}` is not the address of a service", hint="for example http://127.0.0.1:8080")
     return server.rstrip("/")
 
 

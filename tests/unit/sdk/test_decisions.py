@@ -13,6 +13,7 @@ from nexus.kernel.errors import InvalidInput
 from nexus.sdk.encoding import from_json, parameters_body, to_json
 from nexus.sdk.model import NewToken, RunRef
 from nexus.sdk.retry import delay_s, retry_after_s
+from nexus.sdk.transport import Transport
 
 
 @given(st.integers(1, 200), st.floats(0, 1), st.none() | st.floats(0, 100))
@@ -86,3 +87,23 @@ def test_a_new_token_is_not_shown_by_accident() -> None:
     made = NewToken(name="ci", scopes=["read"], created_at=datetime(2026, 11, 21, tzinfo=UTC), token="nx_secret")
     assert "nx_secret" not in f"{made} {made!r}"
     assert made.token == "nx_secret"
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "http://127.0.0.1:80,", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://[::1", "http://a b", "http://a\n", "ftp://a", "a:80",
+        "", "http://", "http://a?b", "http://a#b", "http://user:MARKER@a:80",
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_is_refused_in_words(server: str) -> None:
+    """Whatever stands in NEXUS__SERVER, the answer is a sentence, and a password in it is not printed."""
+    with pytest.raises(InvalidInput, match="is not the address of a service") as refused:
+        Transport(server, "", 1.0)
+    assert "MARKER" not in refused.value.message
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:8080", "https://nexus.example.org/prefix/", "http://[::1]:80"])
+def test_addresses_are_taken(server: str) -> None:
+    """A port, a path and an IPv6 address are fine."""
+    assert Transport(server, "", 1.0).server == server.rstrip("/")

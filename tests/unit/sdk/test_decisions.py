@@ -92,8 +92,8 @@ def test_a_new_token_is_not_shown_by_accident() -> None:
 @pytest.mark.parametrize(
     "server",
     [
-        "http://127.0.0.1:80,", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://[::1", "http://a b", "http://a\n", "ftp://a", "a:80",
-        "", "http://", "http://a?b", "http://a#b", "http://user:MARKER@a:80",
+        "http://127.0.0.1:80,", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://[::1", "http://a b", "http://a\n", "ftp://a",
+        "a:80", "", "http://", "http://a?b", "http://a#b", "http://user:MARKER@a:80",
     ],
 )  # fmt: skip
 def test_an_address_that_cannot_be_is_refused_in_words(server: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nexus.cli.main import main
 from nexus.cli.output import render
 
 NEXUS = Path(sys.executable).with_name("nexus")
@@ -37,3 +38,11 @@ def test_nested_values_are_json_in_a_cell() -> None:
     """What has fields of its own can be read back from a CSV cell."""
     rows = [{"a": {"b": None, "c": [1, "x"]}, "d": [{"e": 1}], "f": ["g", "h"]}]
     assert render(rows, "csv") == 'a,d,f\n"{""b"":null,""c"":[1,""x""]}","[{""e"":1}]","g, h"\n'
+
+
+def test_words_of_others_do_not_reach_the_terminal_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error's text, which may quote anything, is printed without control characters."""
+    assert main(["runs", "show", "a\x1b[2Jb"]) == 2
+    told = capsys.readouterr().err
+    assert "\x1b" not in told
+    assert "`a\N{REPLACEMENT CHARACTER}[2Jb` does not name a run" in told

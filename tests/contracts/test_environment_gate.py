@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from nexus.adapters import advisories
 from nexus.adapters.environment_gate import Gate
 from nexus.adapters.environments import Environments
+from nexus.app import wiring
+from nexus.app.settings import Settings
+from nexus.kernel.clock import SystemClock
 from nexus.runs.ports import LaunchFailed
 from nexus.variants import gate
 from tests.contracts.advisory_server import Answer, serving
@@ -270,3 +274,35 @@ async def test_build_requirements_that_cannot_be_pinned_are_refused(world: World
     with pytest.raises(LaunchFailed):
         await world.environments().ready(world.project(requires, builder="bad_nx"))
     assert not world.mark.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["./library", "-e ./library", "-r other.txt", "--extra-index-url http://127.0.0.1:1/simple", "--no-binary :all:", "tool-nx"],
+)
+async def test_a_line_that_pins_nothing_refuses_the_whole_file(world: World, line: str) -> None:
+    """Beside pins with hashes, a folder, an option or a bare name would bring in what nobody judged."""
+    (world.folder / "other.txt").write_text(world.pin("bad_nx-1.0-py3-none-any.whl"))
+    (world.folder / "library").mkdir()
+    details = await world.refused(world.requirements(world.pin("helper_nx-1.0-py3-none-any.whl") + line + "\n"))
+    assert "was not audited" in details
+    assert world.fetched == []
+
+
+async def test_the_service_s_gate_is_the_snapshot_it_was_started_with(world: World) -> None:
+    """`--advisories FOLDER` gives environments that judge by that folder's records, and names them in the refusal."""
+    record = (
+        '{{"id": "REAL-1", "modified": "2026-11-20T00:00:00Z", "affected": [{{"package": {{"ecosystem": "PyPI", "name": "{}"}}, '
+    )
+    record += '"ranges": [{{"type": "ECOSYSTEM", "events": [{{"introduced": "0"}}]}}]}}]}}'
+    (world.folder / "records").mkdir()
+    (world.folder / "records" / "REAL-1.json").write_text(record.format("tool-nx"))
+    reading = advisories.read_sources([world.folder / "records"], complete=True)
+    advisories.save(world.folder / "snapshot", *advisories.make(reading, now=NOW))
+    environments = world.environments()
+    environments._gate = wiring._gate(Settings(advisories=str(world.folder / "snapshot")), SystemClock())
+    with pytest.raises(LaunchFailed) as caught:
+        await environments.ready(world.requirements(world.pin("tool_nx-1.0-py3-none-any.whl")))
+    assert "tool-nx==1.0 is vulnerable (REAL-1)" in caught.value.details
+    made = await environments.ready(world.requirements(world.pin("helper_nx-1.0-py3-none-any.whl")))
+    assert ask(made, "import helper_nx; print(helper_nx.helps)") == "True"

@@ -150,6 +150,8 @@ def new_package(registry: Snapshot, new: NewPackage) -> Plan:
         notes.append("resolve its variants: `nexus variants resolve`")
     elif declared:
         notes.append("it stands in no variant yet: add its requirement to an extra of `pyproject.toml`")
+    if new.requirement and not (declared and new.variants):
+        notes.append(f"{shown(new.requirement)} was written nowhere: requirements stand in the extras of `pyproject.toml`")
     return _with_codeowners(registry, Plan(steps=tuple(steps), notes=tuple(notes)))
 
 

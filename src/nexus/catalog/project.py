@@ -88,10 +88,24 @@ def read(data: bytes | None) -> Project:
     severities, findings = _severities(_table(document, "tool", "nexus", "rules"), text)
     unusable = list(_wrong_types(document, text))
     extras = _table(document, "project", "optional-dependencies")
+    own = str(_table(document, "project").get("name", ""))
     shared = _names(_table(document, "project").get("dependencies"))
     # Of extras that cannot be used nobody knows the members: no package is judged by them.
-    members = {name: {**shared, **_names(extras[name])} for name in VARIANTS if name in extras} if not unusable else {}
+    members = {name: {**shared, **_expanded(extras, name, own)} for name in VARIANTS if name in extras} if not unusable else {}
     return Project(present=True, text=text, members=members, severities=severities, findings=(*findings, *unusable))
+
+
+def _expanded(extras: Mapping[str, Any], extra: str, own: str, seen: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The members of an extra; a requirement of the registry itself (`registry[geo]`) stands for the members of that extra."""
+    found: dict[str, str] = {}
+    for name, text in _names(extras.get(extra)).items():
+        if not own or name != normalise(own):
+            found[name] = text
+            continue
+        named = re.search(r"\[([^\]]*)\]", text)
+        for other in sorted({part.strip() for part in named[1].split(",")} - seen - {extra}) if named else ():
+            found |= _expanded(extras, other, own, seen | {extra})
+    return found
 
 
 def _names(requirements: Any) -> dict[str, str]:

@@ -51,6 +51,17 @@ def test_members_are_found_under_any_spelling_of_their_name() -> None:
     assert registry.project.variants_of("graphs") == ("product",)
 
 
+def test_an_extra_of_the_registry_itself_stands_for_its_members() -> None:
+    """`registry[geo]` in a variant makes the packages of `geo` its members, however often extras name one another."""
+    extras = '[project]\nname = "My.Registry"\n[project.optional-dependencies]\n'
+    extras += 'ecosystem = ["my-registry[geo,chem]>=1"]\ngeo = ["graphs>=1", "my_registry[ecosystem]"]\n'
+    found = build({"pyproject.toml": extras})
+    package = found.package("graphs")
+    assert package is not None
+    assert found.variants_of(package) == ("ecosystem",)
+    assert "NX-C036" not in {one.code for one in report({"pyproject.toml": extras}).findings}
+
+
 def test_memory_reads_only_what_changed() -> None:
     """With a memory, unchanged packages are the same objects, and the answer is the one a fresh reading gives."""
     memory = snapshot.Memory()

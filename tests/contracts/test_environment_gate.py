@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import sys
 import tarfile
@@ -291,12 +292,11 @@ async def test_a_line_that_pins_nothing_refuses_the_whole_file(world: World, lin
 
 async def test_the_service_s_gate_is_the_snapshot_it_was_started_with(world: World) -> None:
     """`--advisories FOLDER` gives environments that judge by that folder's records, and names them in the refusal."""
-    record = (
-        '{{"id": "REAL-1", "modified": "2026-11-20T00:00:00Z", "affected": [{{"package": {{"ecosystem": "PyPI", "name": "{}"}}, '
-    )
-    record += '"ranges": [{{"type": "ECOSYSTEM", "events": [{{"introduced": "0"}}]}}]}}]}}'
+    ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}]
+    affected = [{"package": {"ecosystem": "PyPI", "name": "tool-nx"}, "ranges": ranges}]
+    record = {"id": "REAL-1", "modified": "2026-11-20T00:00:00Z", "affected": affected}
     (world.folder / "records").mkdir()
-    (world.folder / "records" / "REAL-1.json").write_text(record.format("tool-nx"))
+    (world.folder / "records" / "REAL-1.json").write_text(json.dumps(record))
     reading = advisories.read_sources([world.folder / "records"], complete=True)
     advisories.save(world.folder / "snapshot", *advisories.make(reading, now=NOW))
     environments = world.environments()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -163,3 +165,27 @@ async def test_a_foreign_file_among_the_marks_is_passed_over(subject: ProcessSub
     await subject.restart()
     assert await subject.engine.live() == []
     assert await subject.engine.old(LATER) == []
+
+
+async def test_a_start_does_not_wait_for_what_is_being_removed(subject: ProcessSubject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash may leave a large folder half removed: the rest of it goes while the service works."""
+    await subject.engine.stop()
+    litter = subject.folder / "engine" / "trash" / "run.1.1"
+    (litter / "scratch").mkdir(parents=True)
+    go_on = threading.Event()
+    empty_trash = records.empty_trash
+
+    def slowly(trash: Path) -> None:
+        assert go_on.wait(60)
+        empty_trash(trash)
+
+    monkeypatch.setattr(records, "empty_trash", slowly)
+    await subject.restart()
+    launch = subject.launch("exit:0")
+    await subject.engine.create(launch)
+    await subject.ended(launch.run_id)
+    assert litter.exists()
+    go_on.set()
+    async with asyncio.timeout(20):
+        while litter.exists():
+            await asyncio.sleep(0.01)

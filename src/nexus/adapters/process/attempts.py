@@ -169,8 +169,9 @@ def _remove(folder: Path) -> None:
     for path, names, _ in os.walk(folder):
         for name in names:
             child = Path(path, name)
-            if not child.is_symlink():
-                child.chmod(stat.S_IRWXU)
+            with contextlib.suppress(FileNotFoundError):  # another removes it too
+                if not child.is_symlink():
+                    child.chmod(stat.S_IRWXU)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -86,7 +86,6 @@ class ProcessEngine:
         """Adopts what runs, and tells of what ended while nobody watched, or just before."""
         self._on_end = on_end
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
-        await asyncio.to_thread(records.empty_trash, self._trash)
         await self._environments.start()
         await self._forks.start()
         alive, ended = await asyncio.to_thread(self._find)
@@ -96,6 +95,7 @@ class ProcessEngine:
                 self._signal(key)
         self._spawn(self._tell(ended))
         self._spawn(self._settle_now_and_then())
+        self._spawn(asyncio.to_thread(records.empty_trash, self._trash))
 
     def _find(self) -> tuple[list[Key], list[Key]]:
         """Attempts that are alive, and those whose end may not have been heard of."""

@@ -136,7 +136,7 @@ class Trial:
             "NEXUS__CPU_MILLICORES": "64000",
             "NEXUS__MAX_RUNS": "48",
             "NEXUS__STARTS_PER_S": "500",
-            "NEXUS__RETRY_PAUSE": "200ms",
+            "NEXUS__RETRY_PAUSE": "1500ms",  # longer than most returns
             "NEXUS_KILL_AT": kill_at,
             "NEXUS_KILL_NTH": str(nth),
         }

@@ -214,7 +214,7 @@ class Simulation:
 
     def cancel(self, run_id: str, policy: str = "Background") -> None:
         """Begins a cancel."""
-        words = {"policy": policy, "initiator": "simulated", "reason": "chance"}
+        words: dict[str, Any] = {"policy": policy, "initiator": "simulated", "reason": "chance"}
         self._begin(f"cancel-{policy}", run_id, lambda: self.life.cancellation.cancel("demand", run_id, **words))
 
     def carry_on(self, turns: int) -> None:

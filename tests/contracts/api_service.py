@@ -23,6 +23,7 @@ from nexus.kernel.ids import IdMaker
 from nexus.runs.algorithms import Algorithms
 from nexus.runs.cancellation import Cancellation
 from nexus.runs.completion import Completion
+from nexus.runs.elapsed import Elapsed
 from nexus.runs.observing import ObservedStore
 from nexus.runs.reading import Reading
 from nexus.runs.submission import Submission
@@ -54,6 +55,7 @@ async def main(folder: Path) -> None:
         objects=objects,
         ids=IdMaker(),
         clock=clock,
+        elapsed=Elapsed(clock),
         tokens=kept,
         queue=lambda: {"waiting": 0, "running": 0, "capacity": {}},
     )

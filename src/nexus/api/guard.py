@@ -86,8 +86,9 @@ async def check_spawner(context: Context, principal: Principal) -> None:
         raise _not_kept()
     if not run.stage.final:
         return
-    over_s = (services.clock.now() - run.last_modified).total_seconds()
-    if not lifecycle.may_spawn(run, over_s, process_ended=await services.reading.process_ended(run)):
+    process_ended = await services.reading.process_ended(run)
+    over_s = 0.0 if process_ended else services.elapsed.since_end_s(run)
+    if not lifecycle.may_spawn(run, over_s, process_ended=process_ended):
         raise SpawningOver(
             f"run `{run.algorithm}/{run.id}` is {run.stage}: its token submits no more runs",
             hint="a run submits others until it ends, and after its own report while its process lives, for at most "

@@ -16,6 +16,7 @@ from nexus.kernel.clock import Clock
 from nexus.runs.algorithms import Algorithms
 from nexus.runs.cancellation import Cancellation
 from nexus.runs.completion import Completion
+from nexus.runs.elapsed import Elapsed
 from nexus.runs.ports import Objects
 from nexus.runs.reading import Reading
 from nexus.runs.submission import Submission
@@ -50,6 +51,7 @@ class Services:
     objects: Objects
     ids: Callable[[], str]
     clock: Clock
+    elapsed: Elapsed
     tokens: TokenStore
     queue: Callable[[], Mapping[str, Any]]
     registry: Mapping[str, RegistryView] = field(default_factory=dict)

@@ -108,6 +108,7 @@ def _services(parts: Parts, why_not: Any) -> Services:
         objects=parts.objects,
         ids=parts.ids,
         clock=parts.clock,
+        elapsed=parts.dispatcher.elapsed,
         tokens=parts.store,
         queue=queue,
         registry=registry.views(parts.settings.registry) if parts.settings.registry else {},

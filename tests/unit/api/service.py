@@ -16,6 +16,7 @@ from nexus.runs import lifecycle
 from nexus.runs.algorithms import Algorithms
 from nexus.runs.cancellation import Cancellation
 from nexus.runs.completion import Completion
+from nexus.runs.elapsed import Elapsed
 from nexus.runs.model import Run
 from nexus.runs.observing import ObservedStore
 from nexus.runs.reading import Reading
@@ -134,6 +135,7 @@ class House:
             objects=self.objects,
             ids=IdMaker(),
             clock=self.clock,
+            elapsed=Elapsed(self.clock),
             tokens=self.store,
             queue=lambda: {"waiting": self.backlog, "running": 0, "capacity": {"runs": 4}},
             registry=registry,

@@ -217,6 +217,19 @@ async def test_a_run_spawns_after_its_report_while_its_process_lives(house: Hous
     assert "10 min" in refused.text
 
 
+async def test_a_clock_that_is_set_takes_no_time_to_spawn(house: House) -> None:
+    """The ten minutes after a report are time that passes, whatever the wall clock says meanwhile."""
+    run_id = await house.accept()
+    await house.start(run_id)
+    await house.call("POST", f"/algorithm/v1/complete/hello-world/requests/{run_id}", {})
+    assert (await spawn(house, run_id, hard=False)).status == 202
+    for jump in (timedelta(days=1), timedelta(days=-2)):
+        house.clock.instant += jump
+        assert (await spawn(house, run_id, hard=False)).status == 202
+    house.clock.pass_(timedelta(minutes=11))
+    assert (await spawn(house, run_id, hard=False)).status == 400
+
+
 async def test_a_token_spawns_nothing_once_its_process_has_ended(house: House) -> None:
     """A token that got out of its run is worth nothing as soon as the process it was made for is gone."""
     run_id = await house.accept()

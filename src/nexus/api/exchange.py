@@ -105,7 +105,7 @@ class Exchange:
                 if not self.whole:
                     self._connection.resume()
                 return {"type": "http.request", "body": body, "more_body": not self.whole}
-            if self.half_closed:
+            if self.half_closed and not self.started:  # an answer that was begun goes on until nobody takes it
                 return _DISCONNECT
             if self.expects_continue:
                 self.expects_continue = False

@@ -341,3 +341,30 @@ async def test_a_body_that_was_not_waited_for_ends_the_connection() -> None:
     assert wire.written.count(b"HTTP/1.1") == 1
     assert b"connection: close" in wire.written
     assert wire.closed
+
+
+async def test_a_client_that_stops_sending_gets_a_long_answer_whole() -> None:
+    """An answer in pieces goes on after the client closed its half, whoever watches for its leaving."""
+
+    async def long(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        left = asyncio.ensure_future(receive())
+        for piece in (b"ab", b"cd", b"ef"):
+            await send({"type": "http.response.body", "body": piece, "more_body": piece != b"ef"})
+            await asyncio.sleep(0)
+            assert not left.done() or piece == b"ef"
+        left.cancel()
+
+    shared = Shared(long, Bounds())
+    connection = Connection(shared, asyncio.get_running_loop())
+    wire = Wire()
+    wire.can_write_eof = lambda: True  # type: ignore[method-assign]
+    connection.connection_made(wire)
+    connection.data_received(b"GET /a HTTP/1.1\r\n" + HEAD + b"\r\n")
+    await asyncio.sleep(0)
+    assert connection.eof_received()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert wire.written.endswith(b"abcdef")
+    assert wire.closed

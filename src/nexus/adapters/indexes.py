@@ -60,7 +60,18 @@ def uv_default() -> str:
     answer = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         answer = subprocess.run(
-            [find_packaged(), "pip", "compile", "--emit-index-url", "--offline", "--no-header", "--no-config", "--quiet", "-"],
+            [
+                find_packaged(),
+                "pip",
+                "compile",
+                "--emit-index-url",
+                "--offline",
+                "--no-cache",
+                "--no-header",
+                "--no-config",
+                "--quiet",
+                "-",
+            ],
             input="",
             capture_output=True,
             text=True,

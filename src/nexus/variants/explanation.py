@@ -12,7 +12,7 @@ from typing import Any
 
 from nexus.kernel.clock import rfc3339
 from nexus.kernel.errors import MetadataUnavailable, ResolverUnavailable
-from nexus.variants import checks, conflicts, resolution, solutions, suspects
+from nexus.variants import checks, conflicts, proof, resolution, solutions, suspects
 from nexus.variants.classes import Standing
 from nexus.variants.conflicts import Conflict, OutOfTime, Registry, Side, Solver
 from nexus.variants.model import FILE
@@ -21,6 +21,7 @@ from nexus.variants.ports import History, PackageMetadata, Resolution
 from nexus.variants.solutions import Outcome, Tried
 from nexus.variants.suspects import Suspect
 
+_PROOF_LINES = 40
 _SHOWN = 6  # changes of one solution in the text; the data has them all
 
 
@@ -123,13 +124,16 @@ def text(explanation: Explanation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _proof(proof: str) -> list[str]:
-    """The proof with its own indentation: lists of versions stand below what they belong to."""
-    first, *rest = proof.strip().splitlines() or [""]
+def _proof(text: str) -> list[str]:
+    """The proof with its own indentation: lists of versions stand below what they belong to. A long one without its middle."""
+    first, *rest = text.strip().splitlines() or [""]
     margin = min((len(line) - len(line.lstrip()) for line in rest if line[:1] == " "), default=0)
-    return [
-        f"  {line.rstrip()}" for line in [first, *(line[margin:] if line[:1] == " " else line for line in rest)] if line.strip()
-    ]
+    lines = [first, *(line[margin:] if line[:1] == " " else line for line in rest)]
+    shown = [f"  {line.rstrip()}" for line in lines if line.strip()]
+    if len(shown) <= _PROOF_LINES:
+        return shown
+    half = _PROOF_LINES // 2
+    return [*shown[:half], f"  … {len(shown) - _PROOF_LINES} lines more (`-o json` has them all)", *shown[-half:]]
 
 
 def _side(side: Side) -> list[str]:
@@ -137,7 +141,7 @@ def _side(side: Side) -> list[str]:
     if side.owners:
         who = f"owners {', '.join(f'@{owner}' for owner in side.owners)}"
     lines = [f"  {side.asked.text}    {FILE}:{side.asked.line}, {who}"]
-    lines += [f"    {step.package} needs {step.needs}".replace("|", " or ") for step in side.chain]
+    lines += [f"    {proof.shown(step.package)} needs {proof.shown(step.needs)}" for step in side.chain]
     if side.models:
         lines.append(f"    models hit: {', '.join(side.models)}")
     return lines

@@ -22,6 +22,7 @@ _NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 _PYTHON = re.compile(r"Python>=(\d+\.\d+)")
 _MARKED = re.compile(r"([A-Za-z0-9][\w.\[\],-]*)\{([^}]*)\}(\S*?)(?=[,.]?(?:\s|$))")  # `name{marker}>=1`
 _SPACE = "\ue000"  # for private use: keeps a marker in one word while the sentence is read
+_SHOWN = 3  # releases of a list that are all shown
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -65,6 +66,12 @@ def edges(proof: str, root: str) -> tuple[Edge, ...]:
                 if edge.names in stated:  # a conclusion about a pair that nobody stated is transitive
                     found[edge.names] = edge
     return tuple(found.values())
+
+
+def shown(text: str) -> str:
+    """One end of an edge for people: a long list of releases by its first and its last."""
+    parts = text.split("|")
+    return " or ".join(parts) if len(parts) <= _SHOWN else f"{parts[0]}, {len(parts) - 2} others, or {parts[-1]}"
 
 
 def without_wheels(proof: str) -> tuple[str, ...]:

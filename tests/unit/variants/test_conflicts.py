@@ -478,6 +478,18 @@ def test_the_edges_of_a_proof_are_read(text: str, expected: list[tuple[str, str]
     assert [(proof.name_of(edge.package), edge.needs) for edge in proof.edges(text, "registry")] == expected
 
 
+def test_long_lists_and_long_proofs_are_cut_for_people() -> None:
+    """A package with thirty releases in a chain, and a proof of hundreds of lines, leave the report readable; the data has all."""
+    many = "|".join(f"left=={number}" for number in range(30))
+    assert proof.shown(many) == "left==0, 28 others, or left==29"
+    assert proof.shown("a>=1|a==3") == "a>=1 or a==3"
+    one = whole()
+    long = replace(one, conflict=replace(one.conflict, proof="\n".join(f"line {number}" for number in range(100))))
+    text = explanation.text(long)
+    assert "line 19\n  … 60 lines more (`-o json` has them all)\n  line 80\n" in text
+    assert explanation.data(long)["proof"].count("\n") == 99
+
+
 def test_sides_meet_at_the_first_shared_package() -> None:
     """What lies behind the meeting point is shared too, and is not it."""
     links = {"a": ["m"], "b": ["n"], "n": ["m"], "m": ["deep"]}

@@ -175,6 +175,7 @@ async def apply(context: Context, request: Request) -> Answer:
         error: NexusError = InvalidTemplate(f"nothing was applied: {count}", hint="mend them and apply again")
         raise RefusedFindings(error, findings)
     applied = await context.services.algorithms.apply(manifests, trusted=True, prune=prune)
+    findings += context.services.algorithms.lost_workgroups()
     return as_json({"applied": applied, "warnings": [finding_view(finding) for finding in findings]})
 
 
@@ -223,7 +224,7 @@ def _read_all(files: list[ManifestFile], look: Look | None) -> tuple[list[Manife
     findings: list[Finding] = []
     for file in files:
         if file.base and not posixpath.isabs(file.base):
-            findings.append(Finding(code="NX-T11", file=file.file, message=f"`base` is `{file.base[:64]}`, which is not absolute"))
+            findings.append(Finding(code="NX-T09", file=file.file, message=f"`base` is `{file.base[:64]}`, which is not absolute"))
         read, found = read_manifests(file.text, file.file, base=file.base, look=look)
         manifests += read
         findings += found

@@ -157,6 +157,7 @@ async def start(settings: Settings, folder: DataFolder, on_step: wiring.OnStep |
         await parts.algorithms.load()
         await _register(parts, manifests)
         warnings += await asyncio.to_thread(_lost_paths, parts.algorithms, {manifest.name for manifest in manifests})
+        warnings += parts.algorithms.lost_workgroups()
         undo.push_async_callback(parts.engine.stop)
         await parts.engine.start(parts.supervision.heard)
         house = doors.Doors(parts)

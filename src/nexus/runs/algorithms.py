@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import msgspec
 
 from nexus.kernel.clock import Clock
+from nexus.kernel.documents import Finding
 from nexus.kernel.errors import Forbidden, InvalidTemplate, UnknownAlgorithm, UnknownWorkgroup
-from nexus.runs.configuration import Configuration
+from nexus.runs.configuration import Configuration, merge
+from nexus.runs.fields import NO_WORKGROUP
 from nexus.runs.ports import ManifestStore, StoredManifest
 from nexus.runs.templates import DEFAULT_WORKGROUP, Manifest, Template, Workgroup
 
@@ -74,6 +76,20 @@ class Algorithms:
                 f"Cannot assign requested workgroup `{name}`: it is not registered",
                 hint=f"registered: `{'`, `'.join(sorted(self._workgroups) or [DEFAULT_WORKGROUP.name])}`",
             )
+        return found
+
+    def lost_workgroups(self) -> list[Finding]:
+        """A warning for each template whose workgroup nobody registered: its runs are refused until somebody does."""
+        found = []
+        for template in self.templates():
+            try:
+                self.workgroup_of(merge(template, None))
+            except UnknownWorkgroup as error:
+                name = template.sections["workgroupRef"]["name"]
+                stored = self.stored(TEMPLATE, template.name)
+                message = f"`{template.name}` names the workgroup `{name}`, which is not registered: its runs are refused"
+                source = stored.source if stored else ""
+                found.append(Finding(code=NO_WORKGROUP, file=source, message=message, hint=error.hint, severity="warning"))
         return found
 
     def templates(self) -> list[Template]:

@@ -23,6 +23,7 @@ GROUP = "science.sneaksanddata.com"
 
 SHAPE, UNKNOWN_FIELD, WRONG_TYPE, MISSING, BAD_NAME, BAD_VALUE = "NX-T01", "NX-T02", "NX-T03", "NX-T04", "NX-T05", "NX-T06"
 BAD_COMMAND, BAD_VARIABLE, BAD_ANNOTATION, REPEATED, NOT_LOCAL = "NX-T07", "NX-T08", "NX-T09", "NX-T10", "NX-T11"
+NO_WORKGROUP = "NX-T12"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

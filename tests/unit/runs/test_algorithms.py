@@ -127,3 +127,16 @@ async def test_the_next_life_finds_what_was_registered() -> None:
     second = Algorithms(store, SystemClock())
     await second.load()
     assert second.find("demand").revision == 2
+
+
+async def test_a_workgroup_nobody_registered_is_a_warning(algorithms: Algorithms) -> None:
+    """Who applies a template learns that its runs will be refused, until the workgroup is there; `default` always is."""
+    group = "workgroupRef: {name: %s, group: science.sneaksanddata.com, kind: NexusAlgorithmWorkgroup}"
+    await algorithms.apply([manifest(more=group % "gpu"), manifest("plain", more=group % "default")], trusted=True)
+    (finding,) = algorithms.lost_workgroups()
+    assert (finding.code, finding.severity, finding.file) == ("NX-T12", "warning", "a.yaml")
+    assert "`demand` names the workgroup `gpu`" in finding.message
+    text = "apiVersion: science.sneaksanddata.com/v1\nkind: NexusAlgorithmWorkgroup\nmetadata: {name: gpu}\n"
+    workgroups, _ = read_manifests(text + "spec: {cluster: local, description: Fast}\n", "b.yaml")
+    await algorithms.apply(workgroups, trusted=True)
+    assert algorithms.lost_workgroups() == []

@@ -21,7 +21,7 @@ from nexus.adapters.process.index import Index
 from nexus.runs.model import ExitKind
 from nexus.runs.ports import Absent, Ended, LaunchFailed
 from nexus.testing.suites.engine import LATER
-from tests.contracts.engine_subject import ProcessSubject
+from tests.contracts.engine_subject import PATIENCE_S, ProcessSubject
 
 HOUR = 3600
 THEN = 1_790_000_000
@@ -176,7 +176,7 @@ async def test_a_start_does_not_wait_for_what_is_being_removed(subject: ProcessS
     empty_trash = records.empty_trash
 
     def slowly(trash: Path) -> None:
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE_S)
         empty_trash(trash)
 
     monkeypatch.setattr(records, "empty_trash", slowly)
@@ -186,6 +186,6 @@ async def test_a_start_does_not_wait_for_what_is_being_removed(subject: ProcessS
     await subject.ended(launch.run_id)
     assert litter.exists()
     go_on.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while litter.exists():
             await asyncio.sleep(0.01)

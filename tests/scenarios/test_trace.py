@@ -26,9 +26,11 @@ class Traced:
     def __init__(self, service: Service, file: Path) -> None:
         self.service = service
         self._file = file
+        self._marks = 0
 
     def ask(self, ask: Callable[[], Answer]) -> tuple[Answer, list[tuple[str, str]]]:
         """An answer and the calls from before it was asked for to the one that gave it."""
+        self._catch_up()
         before = len(self._calls())
         answer = ask()
 
@@ -38,6 +40,16 @@ class Traced:
             return calls[: said[0] + 1] if said else []
 
         return answer, eventually(look, "the answer in the trace")
+
+    def _catch_up(self) -> None:
+        """Waits until the trace has all that was answered so far: it has an answer's line only after the caller has the answer."""
+        self._marks += 1
+        self.service.ask("GET", "/nothing")
+
+        def told() -> bool:
+            return sum(name in SAYS and '"HTTP/1.1 404' in rest for name, rest in self._calls()) >= self._marks
+
+        eventually(told, "the trace to catch up")
 
     def _calls(self) -> list[tuple[str, str]]:
         return ended_calls(self._file.read_text(errors="replace"))

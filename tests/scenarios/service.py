@@ -296,7 +296,7 @@ def free_port() -> int:
     """A port nobody listens on, below those the kernel hands out: nobody gets it by chance while a service is away."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.randrange(first // 2, first)
+        port = random.randrange(first // 2, first) if first > 4096 else random.randrange(20_000, 30_000)  # all are handed out
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

@@ -114,6 +114,16 @@ class NewModel:
     modeline: bool = False
 
 
+def registered_as(registry: Snapshot, name: str) -> Package | None:
+    """The package that has this name already, in whatever spelling."""
+    return next((one for one in registry.packages if normalise(one.name) == normalise(name) or _same(one.folder, name)), None)
+
+
+def asks_for_a_variant(registry: Snapshot) -> bool:
+    """Whether a package in no variant would be an error here."""
+    return bool(registry.project.members) and rulebook.severity_of("NX-C036", registry.project.severities) == "error"
+
+
 def new_package(registry: Snapshot, new: NewPackage) -> Plan:
     """A plan that adds the package to the tree, and to the extras of its variants."""
     handles = {handle.lower(): handle for handle in reversed(new.owners)}
@@ -121,9 +131,7 @@ def new_package(registry: Snapshot, new: NewPackage) -> Plan:
     _check_words(
         [("distribution", new.name), *(("handle", one) for one in new.owners), *([("link", new.docs)] if new.docs else [])]
     )
-    taken = next(
-        (one for one in registry.packages if normalise(one.name) == normalise(new.name) or _same(one.folder, new.name)), None
-    )
+    taken = registered_as(registry, new.name)
     if taken is not None:
         raise RegistryEditRefused(
             f"{shown(new.name)} is registered in {shown(taken.path)}", hint="edit that package, or choose another name"
@@ -134,7 +142,7 @@ def new_package(registry: Snapshot, new: NewPackage) -> Plan:
         raise RegistryEditRefused(
             f"this registry declares no variant {shown(unknown[0])}", hint=f"it declares {', '.join(declared)}"
         )
-    if declared and not new.variants and rulebook.severity_of("NX-C036", registry.project.severities) == "error":
+    if not new.variants and asks_for_a_variant(registry):
         raise RegistryEditRefused(
             "every package of this registry stands in a variant", hint=f"name one with `--variant`: {', '.join(declared)}"
         )

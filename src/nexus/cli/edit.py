@@ -40,7 +40,9 @@ def carry_out(root: Path, found: Snapshot, plan: Plan, *, yes: bool, dry_run: bo
     if not yes:
         if not sys.stdin.isatty():
             raise RegistryEditRefused("nobody is there to agree to this plan", hint="nothing was written; agree with `--yes`")
-        click.confirm("Do this?", abort=True, err=True)
+        if not click.confirm("Do this?", err=True):
+            output.note("nothing was written")
+            raise click.exceptions.Exit(1)
     edits.apply(root, plan)
     output.note("done")
     for note in plan.notes:

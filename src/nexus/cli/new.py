@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +28,14 @@ def new() -> None:
 @click.argument("name", required=False)
 @click.option("--owner", "owners", multiple=True, metavar="HANDLE", help="A GitHub handle; repeat for several.")
 @click.option("--variant", "variants", multiple=True, metavar="VARIANT", help="A variant it joins; repeat for several.")
-@click.option("--requirement", default="", metavar="SPEC", help="What follows its name in the extras, such as '>=1.2'.")
+@click.option("--requirement", default=None, metavar="SPEC", help="What follows its name in the extras, such as '>=1.2'.")
 @click.option("--docs", default=None, metavar="URL", help="Where its documentation is.")
 @edit.options
 def package(
     name: str | None,
     owners: tuple[str, ...],
     variants: tuple[str, ...],
-    requirement: str,
+    requirement: str | None,
     docs: str | None,
     root: Path,
     yes: bool,
@@ -48,21 +49,23 @@ def package(
 
     place, found = registry.load(root)
     guided = name is None
-    name = edit.ask(name, "Name of the Python package", "NAME", refuse=formats.refuse_distribution)
+    name = edit.ask(name, "Name of the Python package", "NAME", refuse=_refuse_name(found))
     if not owners:
-        answer = edit.ask(None, "Owner (GitHub handle)", "--owner", refuse=formats.refuse_handle)
-        owners = (answer,)
-    if not variants and guided:
-        known = views.variants(found)
-        text = edit.ask(
-            None, f"Variants ({', '.join(known)}; several with commas)", "--variant", refuse=_refuse_variants(known), optional=True
+        owners = _parts(
+            edit.ask(None, "Owner (GitHub handle; several with commas)", "--owner", refuse=_each(formats.refuse_handle))
         )
-        variants = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not variants and guided:
+        known, needed = views.variants(found), editing.asks_for_a_variant(found)
+        question = f"Variants ({', '.join(known)}; several with commas{'' if needed else '; empty for none'})"
+        variants = _parts(edit.ask(None, question, "--variant", refuse=_each(_refuse_variant(known)), optional=not needed))
+    if requirement is None and guided and variants and found.project.members:
+        question = "Its versions (such as >=1.2; empty for any)"
+        requirement = edit.ask(None, question, "--requirement", refuse=partial(_refuse_versions, name), optional=True)
     if docs is None and guided:
         docs = edit.ask(None, "Documentation link (empty for none)", "--docs", refuse=formats.refuse_link, optional=True)
-    _check_requirement(name, requirement)
+    _check_requirement(name, requirement or "")
     wanted = editing.NewPackage(
-        name=name, owners=owners, variants=variants, requirement=requirement, docs=docs or "", modeline=_has_schemas(place)
+        name=name, owners=owners, variants=variants, requirement=requirement or "", docs=docs or "", modeline=_has_schemas(place)
     )
     edit.carry_out(place, found, editing.new_package(found, wanted), yes=yes, dry_run=dry_run)
 
@@ -108,12 +111,33 @@ def _has_schemas(root: Path) -> bool:
     return (root / editors.FOLDER).is_dir()
 
 
-def _refuse_variants(known: list[str]) -> Callable[[str], str]:
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _each(refuse: Callable[[str], str]) -> Callable[[str], str]:
+    """Why the first wrong part of a list with commas is refused."""
+    return lambda text: next((reason for part in _parts(text) if (reason := refuse(part))), "")
+
+
+def _refuse_name(found: Snapshot) -> Callable[[str], str]:
+    from nexus.catalog import editing, formats
+
     def refuse(text: str) -> str:
-        wrong = [part.strip() for part in text.split(",") if part.strip() not in known]
-        return f"there is no variant `{wrong[0]}`" if wrong else ""
+        taken = editing.registered_as(found, text)
+        return formats.refuse_distribution(text) or (f"it is registered in `{taken.path}`" if taken is not None else "")
 
     return refuse
+
+
+def _refuse_variant(known: list[str]) -> Callable[[str], str]:
+    return lambda text: "" if text in known else f"there is no variant `{text}`"
+
+
+def _refuse_versions(name: str, text: str) -> str:
+    from nexus.catalog import formats
+
+    return formats.refuse_requirement(name + text)
 
 
 def _refuse_package(found: Snapshot) -> Callable[[str], str]:
@@ -121,10 +145,9 @@ def _refuse_package(found: Snapshot) -> Callable[[str], str]:
 
 
 def _check_requirement(name: str, requirement: str) -> None:
-    from nexus.catalog import formats
     from nexus.kernel.documents import shown
     from nexus.kernel.errors import InvalidInput
 
-    reason = formats.refuse_requirement(name + requirement) if requirement else ""
+    reason = _refuse_versions(name, requirement) if requirement else ""
     if reason:
         raise InvalidInput(f"{shown(name + requirement)} cannot be used: {reason}", hint="give for example `--requirement '>=1.2'`")

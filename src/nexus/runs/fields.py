@@ -232,17 +232,17 @@ def _check_name(value: Any, at: Path, into: Findings, form: re.Pattern[str], cha
     if not isinstance(value, str):
         _wrong_type(value, "text", at, into)
         return
-    number = _is_number(value)
+    number = is_number(value)
     if form.fullmatch(value) and not number:
         return
     better = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:63].rstrip("-")
-    usable = better and not _is_number(better) and better != value
+    usable = better and not is_number(better) and better != value
     why = "reads as a number" if number else "is not a name"
     rule = f"names have 1 to 63 characters: {characters}, with a letter or digit at both ends, and are no number"
     into.add(BAD_NAME, at, f"`{path_text(at)}`: {shown(value)} {why}", f"{rule}; for example `{better}`" if usable else rule)
 
 
-def _is_number(value: str) -> bool:
+def is_number(value: str) -> bool:
     """Whether a reader of settings would take the text for a number, as the algorithms' own readers do."""
     try:
         float(value)

@@ -9,6 +9,7 @@ import msgspec
 
 from nexus.runs import commands, diagnosis, dispatch, urls
 from nexus.runs.configuration import Configuration
+from nexus.runs.fields import is_number
 from nexus.runs.model import Run
 from nexus.runs.ports import Launch
 from nexus.runs.results import folder_key
@@ -93,8 +94,8 @@ def submission_text(run: Run, configuration: Configuration, workgroup: Workgroup
 
 
 def shard_name(workgroup: Workgroup) -> str:
-    """The cluster's name; never all digits, which some clients would read as a number."""
-    return f"shard-{workgroup.cluster}" if workgroup.cluster.isdigit() else workgroup.cluster
+    """The cluster's name; never a number, which the algorithms' readers of settings would make one of."""
+    return f"shard-{workgroup.cluster}" if is_number(workgroup.cluster) else workgroup.cluster
 
 
 def _environment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from nexus.kernel.clock import SystemClock
@@ -9,7 +10,7 @@ from nexus.runs import launching
 from nexus.runs.configuration import merge
 from nexus.runs.model import ParentRef
 from nexus.runs.ports import Launch, StoredManifest
-from nexus.runs.templates import DEFAULT_WORKGROUP, Template, read_manifests
+from nexus.runs.templates import DEFAULT_WORKGROUP, Template, Workgroup, read_manifests
 from nexus.runs.urls import Signer
 from nexus.testing.builders import build_run
 from tests.unit.runs.rig import TEMPLATE
@@ -65,3 +66,9 @@ def test_a_retry_gets_what_is_left_of_the_time() -> None:
     again = launch(more="runtimeEnvironment: {deadlineSeconds: 60}", attempt=1, used_s=40.0)
     assert again.attempt == 2
     assert again.deadline_s == 20.0
+
+
+@pytest.mark.parametrize(("cluster", "shown"), [("gpu-1", "gpu-1"), ("7", "shard-7"), ("1.5", "shard-1.5"), ("1e5", "shard-1e5")])
+def test_the_name_of_a_shard_is_no_number(cluster: str, shown: str) -> None:
+    """Existing clients read their settings as TOML: a name that reads as a number would become one."""
+    assert launching.shard_name(Workgroup(name="w", cluster=cluster, description="")) == shown

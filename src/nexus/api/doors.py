@@ -83,7 +83,7 @@ class Doors:
             guard.permit(route, principal, found.parts)
         if scope["method"] == "POST":
             _check_media_type(headers.get(b"content-type"))
-        if b"content-encoding" in headers:
+        if b"content-encoding" in headers and scope["method"] in ("POST", "PUT"):
             _check_encoding(headers[b"content-encoding"])
         request = Request(scope, receive, headers, found.parts, found.api, principal)
         if request.strict and scope["query_string"]:

@@ -313,6 +313,18 @@ def test_everything_about_a_package(registry: Path) -> None:
     assert "Audit" in nexus("show", "package", "jinja2", cwd=registry).stdout
 
 
+def test_what_is_waived_is_shown_with_who_answers_for_it(registry: Path) -> None:
+    """A waived finding does not count, and everything about a package includes it."""
+    (registry / "packages/idna/models/host-names/usage.md").unlink()
+    (registry / "waivers.yaml").write_text(
+        "waivers:\n  - {code: NX-C043, path: packages/idna, owner: octocat, reason: being written, expires: 2999-01-01}\n"
+    )
+    shown = json.loads(nexus("show", "package", "idna", "-o", "json", cwd=registry).stdout)
+    assert shown["findings"] == []
+    assert [(one["code"], one["waiver"]["owner"]) for one in shown["waived"]] == [("NX-C043", "octocat")]
+    assert "being written" in nexus("show", "package", "idna", cwd=registry).stdout
+
+
 def test_the_generated_codeowners_is_fresh(registry: Path) -> None:
     """The example's CODEOWNERS is what its owners say; after a change it is a warning until it is written again."""
     assert nexus("get", "codeowners", cwd=registry).stdout == (EXAMPLE / ".github/CODEOWNERS").read_text()

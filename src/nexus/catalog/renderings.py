@@ -31,12 +31,13 @@ def report(found: Report) -> dict[str, Any]:
     """A whole report as plain data: findings, waived findings with their waivers, counts."""
     return {
         "findings": [record(one) for one in found.findings],
-        "waived": [_waived(one) for one in found.waived],
+        "waived": [waived(one) for one in found.waived],
         "summary": {"errors": found.errors, "warnings": found.warnings, "waived": len(found.waived)},
     }
 
 
-def _waived(one: Waived) -> dict[str, Any]:
+def waived(one: Waived) -> dict[str, Any]:
+    """A waived finding as plain data, with who answers for it, why and until when."""
     waiver = {"owner": one.waiver.owner, "reason": one.waiver.reason, "expires": one.waiver.expires.isoformat()}
     return {**record(one.finding), "waiver": waiver}
 

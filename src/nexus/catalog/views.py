@@ -52,7 +52,7 @@ def package(registry: Snapshot, one: Package, report: Report | None = None) -> d
         "skills": [entry.name for entry in one.skills],
         "benchmark_packages": registrations,
         "benchmark_instances": [entry.path for entry in one.instances],
-        **({"findings": findings(report, one.path)} if report is not None else {}),
+        **({"findings": findings(report, one.path), "waived": waived(report, one.path)} if report is not None else {}),
     }
 
 
@@ -94,6 +94,13 @@ def findings(report: Report, folder: str = "") -> list[dict[str, Any]]:
     """Every finding that counts, of the whole registry or of one folder."""
     return [
         renderings.record(one) for one in report.findings if not folder or one.file == folder or one.file.startswith(f"{folder}/")
+    ]
+
+
+def waived(report: Report, folder: str) -> list[dict[str, Any]]:
+    """The findings of one folder that are waived, with their waivers."""
+    return [
+        renderings.waived(one) for one in report.waived if one.finding.file == folder or one.finding.file.startswith(f"{folder}/")
     ]
 
 

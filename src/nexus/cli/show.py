@@ -118,6 +118,7 @@ def _page(record: dict[str, Any]) -> str:
         ("Models", record["models"], ["id", "owners", "vllm", "tested", "usage"]),
         ("Benchmark packages", record["benchmark_packages"], ["requirement", "experiments"]),
         ("Findings", record["findings"], ["severity", "code", "file", "line", "message"]),
+        ("Waived", [{**row, **row["waiver"]} for row in record["waived"]], ["code", "file", "owner", "reason", "expires"]),
         ("Audit", audit, ["variant", "package", "version", "status", "advisories", "reason"]),
     ]
     return text + "".join(f"\n{title}\n{output.render(rows, 'table', columns)}" for title, rows, columns in parts if rows)

@@ -49,3 +49,13 @@ def test_nothing_on_standard_input_is_called_empty(service: Service) -> None:
     done = nexus(service, "runs", "submit", "bare", "--payload", "-")
     assert done.returncode == 2
     assert b"the parameters are empty" in done.stderr
+
+
+def test_logs_of_an_attempt_that_never_was_are_an_error(service: Service) -> None:
+    """An attempt that was never begun is told apart from one that wrote nothing."""
+    run_id = service.submit(["report"])
+    service.end(run_id)
+    done = nexus(service, "runs", "logs", f"agent/{run_id}", "--attempt", "9")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"has no attempt 9" in done.stderr
+    assert nexus(service, "runs", "logs", f"agent/{run_id}", "--attempt", "1").returncode == 0

@@ -108,7 +108,11 @@ def logs(algorithm: str, run_id: str | None, stream: str, service: Service, **ho
     follow, attempt = how["follow"], how["attempt"]
     with service.connect() as nexus:
         ref = find_run(nexus, algorithm, run_id)
-        nexus.result(ref)
+        begun = nexus.run(ref).attempt
+    if attempt is not None and attempt > begun and not follow:
+        from nexus.kernel.errors import NotFound
+
+        raise NotFound(f"run `{ref}` has no attempt {attempt}", hint=f"attempts begun so far: {begun}")
     with service.connect(_PATIENT_S if follow else 3.0) as nexus:
         if stream != "both":
             wrote = _copy(nexus, ref, stream, sys.stdout.buffer, how)

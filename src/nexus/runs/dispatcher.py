@@ -302,10 +302,10 @@ class Dispatcher:
     async def _launch(self, run: Run) -> None:
         """Starts one attempt. Whatever goes wrong, what it holds is released and the run ends or waits again."""
         try:
-            if await self._launch_or_raise(run):
-                self._tries.pop(run.id, None)
-                return
-            self.release(run.id, run.attempt + 1)
+            started = await self._launch_or_raise(run)
+            self._tries.pop(run.id, None)
+            if not started:
+                self.release(run.id, run.attempt + 1)
         except LaunchFailed as failure:
             self.release(run.id, run.attempt + 1)
             if failure.permanent:
@@ -358,6 +358,7 @@ class Dispatcher:
         at = self._clock.now()
         change = await self._store.change(run.id, lambda each: lifecycle.started(each, uid, launch.attempt, at))
         self._on_step("dispatch.after-store")
+        self.elapsed.observe(change.after)  # it may have ended before this start was noted
         if lifecycle.outstays(change.after, 0.0):  # cancelled meanwhile
             await self._engine.cancel(run.id, launch.attempt)
         elif launch.attempt > 1:

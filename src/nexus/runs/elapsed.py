@@ -6,6 +6,7 @@ attempt its engine watches the deadline.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from datetime import datetime
 
 from nexus.kernel.clock import Clock
@@ -36,11 +37,13 @@ class Elapsed:
         """Seconds since the run's first start; 0 when it was not started, or has ended."""
         if run.first_started_at is None or run.stage.final:
             return 0.0
-        self.observe(run)
-        return self._clock.monotonic() - self._began[run.id]
+        began = self._began.get(run.id)
+        return self._clock.monotonic() - (self._instant(run.first_started_at) if began is None else began)
 
     def since_end_s(self, run: Run) -> float:
-        """Seconds since a run ended of which an attempt is alive."""
+        """Seconds since a run ended of which an attempt is alive; 0 when it has not ended."""
+        if not run.stage.final:
+            return 0.0
         if run.id not in self._over:
             self._over[run.id] = self._instant(run.last_modified)
         return self._clock.monotonic() - self._over[run.id]
@@ -48,6 +51,10 @@ class Elapsed:
     def attempt_ended(self, run_id: str) -> None:
         """No process of the run is left for now."""
         self._over.pop(run_id, None)
+
+    def keep(self, alive: Container[str]) -> None:
+        """Only of these runs a process may live: of others, no end is remembered any more."""
+        self._over = {run_id: at for run_id, at in self._over.items() if run_id in alive}
 
     def _instant(self, at: datetime) -> float:
         """When *at* was, by monotonic time; what lies ahead is now."""

@@ -203,7 +203,9 @@ class Supervision:
         Looks at what lives and at what ended long ago, in small steps: what is kept between the two costs nothing. While the disk
         is tight, the oldest go before their time, down to those of the last hour.
         """
-        for number, (run_id, attempt) in enumerate(await self._engine.live()):
+        live = await self._engine.live()
+        self._elapsed.keep({run_id for run_id, _ in live})
+        for number, (run_id, attempt) in enumerate(live):
             await _breathe(number)
             run = await self._store.find(run_id)
             if run is not None and not lifecycle.outstays(run, self._elapsed.since_end_s(run)):

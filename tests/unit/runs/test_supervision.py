@@ -156,6 +156,31 @@ def test_a_process_that_outstays_its_report_is_ended(rig: Rig) -> None:
     assert not rig.life.dispatcher.held()
 
 
+def test_a_process_may_tidy_up_however_long_its_run_took(rig: Rig) -> None:
+    """Time to tidy up counts from the report, also of a run that was looked at while it worked for hours."""
+    run_id = rig.begin()
+    rig.wait(timedelta(hours=3).total_seconds())
+    rig.report(run_id)
+    rig.wait(500.0)
+    assert rig.at_work() == [run_id]
+    rig.wait(220.0)
+    assert rig.at_work() == []
+
+
+def test_of_a_process_that_is_gone_no_end_is_remembered(rig: Rig) -> None:
+    """What is remembered of runs that are over while a process of theirs lives goes with the process, whoever asked of it last."""
+    run_id = rig.begin()
+    rig.report(run_id)
+    rig.wait(60.0)
+    elapsed = rig.life.dispatcher.elapsed
+    assert elapsed.since_end_s(rig.run(run_id)) > 0.0
+    rig.finish(run_id)
+    assert elapsed.since_end_s(rig.run(run_id)) > 0.0  # one who asked while it ended
+    rig.do(rig.life.supervision.sweep())
+    assert not elapsed._over
+    assert not elapsed._began
+
+
 def test_what_a_dying_service_left_alive_under_a_cancel_is_ended_by_the_next(rig: Rig) -> None:
     """The cancel was stored, its effect was not done: the next life does it."""
     run_id = rig.begin()

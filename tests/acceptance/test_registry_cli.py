@@ -6,9 +6,7 @@ import csv
 import io
 import json
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -22,23 +20,13 @@ import yaml
 from nexus.adapters.packageindex import PackageIndex
 from nexus.catalog import rulebook
 from nexus.kernel.errors import NexusError
-
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples/registry"
-NEXUS = [sys.executable, "-c", "import sys; from nexus.cli.main import main; sys.exit(main())"]
-
-
-def nexus(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """One call of the command; its input is empty and no terminal."""
-    return subprocess.run(
-        [*NEXUS, *arguments], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=180
-    )
+from tests.acceptance.registry_copy import EXAMPLE, NEXUS, ROOT, copied, git, nexus
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Path:
     """A copy of the example registry."""
-    return Path(shutil.copytree(EXAMPLE, tmp_path / "registry", ignore=shutil.ignore_patterns("__pycache__")))
+    return copied(tmp_path)
 
 
 @pytest.fixture
@@ -338,13 +326,6 @@ def test_the_generated_codeowners_is_fresh(registry: Path) -> None:
 # ── a pull request ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def git(place: Path, *arguments: str) -> None:
-    """One Git command, independent of this machine's settings."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(place), "GIT_CONFIG_GLOBAL": "/dev/null"}
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    subprocess.run(["git", *who, *arguments], cwd=place, env=environment, check=True, capture_output=True)
-
-
 def test_a_pull_request_sees_its_own_findings_only(registry: Path) -> None:
     """Old errors elsewhere stay out; a change's own errors, and those it causes in files it did not touch, are shown."""
     (registry / "packages/rich/nexus.yaml").write_text("package: {name: rich}\n")  # an old error
@@ -447,99 +428,6 @@ def test_a_checkout_of_another_user_is_told_as_such(registry: Path) -> None:
     assert done.returncode == 2
     assert "belongs to another user" in done.stderr
     assert f"safe.directory {registry}" in done.stderr
-
-
-# ── edits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_package_and_a_model_are_started_valid_renamed_and_removed(registry: Path) -> None:
-    """From nothing and back: after each step the registry is right, and at the end it is what it was."""
-    before = {path: path.read_bytes() for path in sorted(registry.rglob("*")) if path.is_file()}
-    for arguments in (
-        ("new", "package", "attrs", "--owner", "octocat", "--variant", "ecosystem", "--requirement", ">=23", "--yes"),
-        ("new", "model", "example-org/example", "--package", "attrs", "--yes"),
-        ("rename", "model", "example-org/example", "other", "--id", "example-org/other", "--yes"),
-        ("rename", "package", "attrs", "cattrs", "--yes"),
-        ("rename", "package", "networkx", "graphs", "--yes"),
-        ("rename", "package", "graphs", "networkx", "--yes"),
-        ("remove", "model", "example-org/other", "--yes"),
-        ("remove", "package", "cattrs", "--yes"),
-    ):
-        done = nexus(*arguments, cwd=registry)
-        assert done.returncode == 0, done.stderr
-        check = nexus("validate", "catalog", "--strict", cwd=registry)
-        assert check.returncode == 0, (arguments, check.stdout)
-    assert {path: path.read_bytes() for path in sorted(registry.rglob("*")) if path.is_file()} == before
-
-
-def test_an_edit_is_shown_first_and_needs_a_yes(registry: Path) -> None:
-    """--dry-run writes nothing; without a terminal and without --yes nothing is written either."""
-    for arguments, code in ((("--dry-run",), 0), ((), 1)):
-        done = nexus("remove", "package", "rich", *arguments, cwd=registry)
-        assert done.returncode == code
-        assert "delete packages/rich" in done.stdout
-        assert (registry / "packages/rich").is_dir()
-
-
-@pytest.mark.parametrize("name", ["../evil", "-rf", "a b", "x;touch hacked", "a\nb", "a" * 200])
-def test_hostile_names_are_refused(registry: Path, name: str) -> None:
-    """Names that are paths, options, lines or commands are wrong input, and nothing is written."""
-    done = nexus("new", "package", "--owner", "octocat", "--yes", "--", name, cwd=registry)
-    assert done.returncode == 2
-    assert not list(registry.parent.rglob("evil"))
-    assert not list(registry.rglob("hacked"))
-
-
-def test_a_guided_start_asks_until_it_is_right(registry: Path) -> None:
-    """On a terminal the command asks for what is missing, asks again after a wrong answer, shows the plan and waits for a yes."""
-    answers = ["not a name", "rich", "attrs", "octo cat", "octocat", "", "nothing", "ecosystem", ">=", ">=23", "", "y"]
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover - becomes the command
-        os.chdir(registry)
-        os.execv(sys.executable, [*NEXUS, "new", "package"])
-    seen = _talk(terminal, answers)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, seen
-    assert "it is registered in `packages/rich`" in seen
-    assert "create packages/attrs/nexus.yaml" in seen
-    assert '"attrs>=23"' in (registry / "pyproject.toml").read_text()
-    assert nexus("validate", "catalog", "--strict", cwd=registry).returncode == 0
-
-
-def test_no_is_an_answer(registry: Path) -> None:
-    """Whoever does not agree to the plan gets exit 1 and a word, and nothing is written."""
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover - becomes the command
-        os.chdir(registry)
-        os.execv(sys.executable, [*NEXUS, "remove", "package", "rich"])
-    seen = _talk(terminal, ["n"])
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 1
-    assert "nothing was written" in seen
-    assert "interrupted" not in seen
-    assert (registry / "packages/rich").is_dir()
-
-
-def _talk(terminal: int, answers: list[str]) -> str:
-    """Gives an answer at each prompt, and returns all that was printed."""
-    seen, asked = "", 0
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([terminal], [], [], 1)
-        if not ready:
-            continue
-        try:
-            data = os.read(terminal, 4096)
-        except OSError:  # the child closed its end
-            break
-        if not data:
-            break
-        seen += data.decode("utf-8", "replace")
-        if seen[asked:].endswith(": ") and answers:
-            asked = len(seen)
-            os.write(terminal, answers.pop(0).encode() + b"\n")
-    os.close(terminal)
-    return seen
 
 
 def test_the_how_to_works_as_printed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -127,7 +128,7 @@ class Request:
         except RecursionError as error:
             raise InvalidEnvelope("the body is nested too deep") from error
         if self.strict:
-            doubled = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) != len(names) else []
+            doubled = sorted(name for name, times in Counter(names).items() if times > 1)
             if doubled:
                 raise InvalidEnvelope(
                     f"`{'`, `'.join(name[:64] for name in doubled[:10])}` is given twice", hint="keep one of them"

@@ -51,7 +51,7 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None], on_step: w
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _told_to_stop, stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a terminal that is closed stops it too, unless under `nohup`
-        loop.add_signal_handler(signal.SIGHUP, _told_to_stop, stop)
+        loop.add_signal_handler(signal.SIGHUP, stop.set)  # both the shell and the system may say so: that is not twice
     folder = wiring.data_folder(settings)
     began = time.monotonic()
     with folder:

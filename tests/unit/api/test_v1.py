@@ -515,3 +515,11 @@ async def test_latest_refuses_a_field_given_twice(house: House) -> None:
     assert (reply.status, reply.json()["error"]["message"]) == (400, "`reason` is given twice")
     reply = await house.call("POST", path, b'{"x": ' + b"1" * 5000 + b"}")
     assert "`x` is no field of this" in reply.text
+
+
+async def test_many_fields_given_twice_keep_nobody_waiting(house: House) -> None:
+    """A report as large as one may be, of fields it has not, costs what its size costs: it is refused like a small one."""
+    path = at("complete", await house.accept()).replace("/v1/", "/latest/")
+    reply = await house.call("POST", path, b"{" + b",".join(b'"%x":1' % (number // 2) for number in range(350_000)) + b"}")
+    assert reply.status == 400
+    assert reply.json()["error"]["message"].endswith("is given twice")

@@ -167,6 +167,34 @@ async def test_a_foreign_file_among_the_marks_is_passed_over(subject: ProcessSub
     assert await subject.engine.old(LATER) == []
 
 
+async def test_what_is_settled_during_a_look_is_no_error(subject: ProcessSubject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end may be settled while old ones are looked for: that look misses it or finds it, the next one finds it."""
+    keep(subject, "over")
+    index, names = subject.engine._index, records.names
+    index.add(("over", 1))
+
+    def settled_then(folder: Path) -> list[str]:
+        listed = names(folder)
+        if folder.name == "live":
+            index.settle([(("over", 1), moment(THEN))])
+        return listed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "names", settled_then)
+        assert await subject.engine.old(LATER) in ([], [("over", 1)])
+    assert await subject.engine.old(LATER) == [("over", 1)]
+
+
+async def test_an_end_that_only_a_look_finds_is_marked(subject: ProcessSubject) -> None:
+    """Should a crash of the machine take the mark of what it ended, the first look at that attempt brings it back."""
+    (keep(subject, "cut-off") / folders.EXIT).unlink()
+    status = await subject.engine.status("cut-off", 1)
+    assert isinstance(status, Ended)
+    assert status.exit.kind is ExitKind.LOST
+    await subject.settled()
+    assert await subject.engine.old(LATER) == [("cut-off", 1)]
+
+
 async def test_a_start_does_not_wait_for_what_is_being_removed(subject: ProcessSubject, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash may leave a large folder half removed: the rest of it goes while the service works."""
     await subject.engine.stop()

@@ -123,8 +123,12 @@ class ProcessEngine:
 
     def _say(self, key: Key, end: Exit) -> None:
         """Tells the listener of an end."""
-        self._told.append((asyncio.get_running_loop().time(), key, end.ended_at))
+        self._has_ended(key, end)
         self._on_end(Ended(run_id=key[0], attempt=key[1], exit=end))
+
+    def _has_ended(self, key: Key, end: Exit) -> None:
+        """Has an end settled in a while: it may be the only one who knows of an attempt whose mark a crash took."""
+        self._told.append((asyncio.get_running_loop().time(), key, end.ended_at))
 
     async def _settle_now_and_then(self) -> None:
         while True:
@@ -270,11 +274,14 @@ class ProcessEngine:
     async def _record_lost(self, key: Key) -> Exit | None:
         """Ends what a dead launcher left behind and records that it was lost; None when that must be tried again."""
         try:
-            return await asyncio.to_thread(records.record_lost, str(self._path(key)), _marker(key), self._clock.now())
+            end = await asyncio.to_thread(records.record_lost, str(self._path(key)), _marker(key), self._clock.now())
         except OSError as error:
             log.warning("attempt.unrecorded", extra={"run": key[0], "attempt": key[1], "error": str(error)})
             self._spawn(self._again(key))
             return None
+        if end is not None:
+            self._has_ended(key, end)
+        return end
 
     async def _again(self, key: Key) -> None:
         await asyncio.sleep(1.0)

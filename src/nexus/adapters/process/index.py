@@ -74,13 +74,10 @@ class Index:
         hours = [self._ended / name for name in attempts.names(self._ended) if name.isdigit() and int(name) <= last]
         found = []
         for folder in (self._live, *hours):
-            for entry in os.scandir(folder):
-                key = _key(entry.name)
-                if key is None or entry.stat().st_mtime >= seconds:
-                    continue
+            for key, mark in _marks_before(folder, seconds):
                 place = kept / key[0] / str(key[1])
                 if not place.is_dir():
-                    Path(entry.path).unlink(missing_ok=True)
+                    mark.unlink(missing_ok=True)
                 elif folder is not self._live or not (place / folders.LOCK).exists():
                     found.append(key)
             if folder is not self._live:
@@ -96,6 +93,17 @@ class Index:
 
     def _hour(self, moment: datetime) -> Path:
         return self._ended / str(max(int(moment.timestamp() // _HOUR_S), 0))
+
+
+def _marks_before(folder: Path, seconds: float) -> list[tuple[Key, Path]]:
+    """Attempts and their marks in *folder* of a time before *seconds*; none of those that are settled meanwhile."""
+    found = []
+    for name in attempts.names(folder):
+        key, mark = _key(name), folder / name
+        with contextlib.suppress(FileNotFoundError):
+            if key is not None and mark.stat().st_mtime < seconds:
+                found.append((key, mark))
+    return found
 
 
 def _name(key: Key) -> str:

@@ -88,9 +88,9 @@ async def build(gate: Gate, recipe: Recipe, place: Place) -> None:
 async def _build(gate: Gate, recipe: Recipe, place: Place) -> None:
     machine = await asyncio.to_thread(_markers, place.interpreter)
     pins = await _pins(recipe, place)
-    _admit(gate, pins, machine, recipe, "what it installs")
+    await asyncio.to_thread(_admit, gate, pins, machine, recipe, "what it installs")
     backend = await _backend_pins(recipe, place)
-    _admit(gate, backend, machine, recipe, "what its build backend needs (`[build-system] requires`)")
+    await asyncio.to_thread(_admit, gate, backend, machine, recipe, "what its build backend needs (`[build-system] requires`)")
     await place.run("venv", "--no-project", "--python", place.interpreter, str(place.folder))
     await _install(recipe, place, place.folder, "pins.txt", pins)
     install = ("pip", "install", "--python", str(place.folder / "bin" / "python"), "--no-deps", "--no-build")

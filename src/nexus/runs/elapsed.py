@@ -1,7 +1,7 @@
 """How long ago runs began and ended, whatever is done to the machine's clock meanwhile: limits count time that passes.
 
-Used by the dispatcher and supervision. What happened in a former life of the service is first dated by its record; within an
-attempt its engine watches the deadline.
+Used by the dispatcher, supervision, and the doors (for a run that submits others). What happened in a former life of the service
+is first dated by its record; within an attempt its engine watches the deadline.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who is who: the module that chooses the adapters of a service. Builds the parts of one service from its settings and ties them together.
+"""Who is who: chooses the adapters of a service. Builds its parts from the settings and ties them together.
 
 Nothing here runs; :mod:`nexus.app.roles` starts and stops what this returns.
 """

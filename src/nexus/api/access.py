@@ -152,7 +152,8 @@ def check_bind(host: str, *, tls: bool, behind_proxy: bool, has_token: bool) -> 
         )
     if not has_token:
         raise InvalidSetting(
-            f"`--host {host}` is reachable from other machines and there is no token", hint="make one first: `nexus tokens create`"
+            f"`--host {host}` is reachable from other machines and there is no token",
+            hint="make one first, in this data folder: `nexus tokens create NAME --scope SCOPE --data-dir FOLDER`",
         )
 
 

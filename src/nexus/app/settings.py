@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus.kernel.errors import InvalidSetting
-from nexus.kernel.units import format_bytes, memory_bytes, parse_duration
+from nexus.kernel.units import format_bytes, memory_bytes, parse_span
 
 ENVIRONMENT_PREFIX = "NEXUS__"
 FILE = "nexus.toml"
@@ -88,7 +88,7 @@ def _switch(value: Any) -> bool:
 
 
 def _size(value: Any) -> int:
-    return memory_bytes(str(value))
+    return memory_bytes(str(value).replace(" ", "").removesuffix("B"))  # as format_bytes prints them, too
 
 
 def _sized(least: int, most: int) -> Callable[[Any], int]:
@@ -102,7 +102,7 @@ def _sized(least: int, most: int) -> Callable[[Any], int]:
 
 
 def _span(value: Any) -> timedelta:
-    return value if isinstance(value, timedelta) else parse_duration(str(value))
+    return value if isinstance(value, timedelta) else parse_span(str(value))
 
 
 def _list(value: Any) -> tuple[str, ...]:

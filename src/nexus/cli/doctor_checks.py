@@ -88,7 +88,7 @@ def uv() -> Check:
 
 
 def data_folder(folder: Path, existing: Path) -> Check:
-    if existing != folder and os.access(existing, os.W_OK):
+    if not folder.exists() and os.access(existing, os.W_OK):
         return Check(check="data folder", status="ok", detail=f"{folder} (made at the first start)")
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         what = f"make `{existing}` writable for this user, or give --data-dir another folder"

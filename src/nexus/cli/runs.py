@@ -194,10 +194,10 @@ def _seconds(timeout: str | None) -> float | None:
     if timeout is None:
         return None
     from nexus.kernel.errors import InvalidInput
-    from nexus.kernel.units import parse_duration
+    from nexus.kernel.units import parse_span
 
     try:
-        return parse_duration(timeout).total_seconds()
+        return parse_span(timeout).total_seconds()
     except ValueError as error:
         raise InvalidInput(f"--timeout: {error}") from None
 

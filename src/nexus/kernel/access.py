@@ -13,10 +13,9 @@ from typing import Protocol
 import msgspec
 
 from nexus.kernel.errors import InvalidInput
-from nexus.kernel.units import parse_duration
+from nexus.kernel.units import parse_span
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-_DAYS = re.compile(r"(\d{1,5})d")
 
 
 class Scope(StrEnum):
@@ -86,9 +85,8 @@ def issue_token(name: str, scopes: Iterable[str], expires: str, now: datetime) -
 def _expiry(now: datetime, expires: str) -> datetime | None:
     if not expires:
         return None
-    days = _DAYS.fullmatch(expires)
     try:
-        length = timedelta(days=int(days[1])) if days else parse_duration(expires)
+        length = parse_span(expires)
         if not length:
             raise ValueError(f"`{expires[:32]}` is no time at all")
         return now + length

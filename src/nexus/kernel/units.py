@@ -22,6 +22,7 @@ _DURATION_UNITS_US: dict[str, Decimal] = {
     "ns": Decimal("0.001"), "us": Decimal(1), "µs": Decimal(1), "μs": Decimal(1), "ms": Decimal(1000),
     "s": Decimal(10**6), "m": Decimal(60 * 10**6), "h": Decimal(3600 * 10**6),
 }  # fmt: skip
+_SPAN = re.compile(rf"(?=.)(?:(\d{{1,5}})d)?((?:{_DURATION_PART.pattern})*)", re.ASCII)
 _LONGEST = 64
 
 
@@ -71,6 +72,20 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(f"`{text[:_LONGEST]}` is not a duration; examples: `90s`, `24h`, `1h30m`")
     try:
         return timedelta(microseconds=int(total_us))
+    except OverflowError:
+        raise ValueError(f"`{text}` is longer than this service counts") from None
+
+
+def parse_span(text: str) -> timedelta:
+    """The length of time that a person gives: a Go duration, with days before it (``30d``, ``1d12h``), or in the words of
+    :func:`format_duration`. Raises ValueError."""
+    compact = text.replace(" ", "").replace("min", "m")
+    match = _SPAN.fullmatch(compact) if len(compact) <= _LONGEST else None
+    if match is None:
+        raise ValueError(f"`{text[:_LONGEST]}` is not a duration; examples: `90s`, `1h30m`, `24h`, `30d`")
+    days, rest = match[1], match[2]
+    try:
+        return timedelta(days=int(days or 0)) + (parse_duration(rest) if rest else timedelta())
     except OverflowError:
         raise ValueError(f"`{text}` is longer than this service counts") from None
 

@@ -293,7 +293,8 @@ def record(fields: Mapping[str, Rule], required: Collection[str] = ()) -> Rule:
         if not into.partial:
             for key in required:
                 if value.get(key) is None:
-                    into.add(MISSING, at, f"`{path_text((*at, key))}` is missing", f"add `{key}:` under `{path_text(at)}`")
+                    where = f" under `{path_text(at)}`" if at else ""
+                    into.add(MISSING, at, f"`{path_text((*at, key))}` is missing", f"add `{key}:`{where}")
 
     return check
 

@@ -32,6 +32,16 @@ def test_units_are_read_as_people_write_them() -> None:
     assert settings.algorithms == ("a", "b")
 
 
+def test_what_is_shown_of_a_setting_can_be_given() -> None:
+    """Sizes and times are read in the words `nexus settings` and the page of settings have for them; days are known."""
+    settings, _ = resolve(
+        {}, {"NEXUS__MAX_PAYLOAD": "500.0 MiB", "NEXUS__KEEP_LOGS": "7 d 0 h", "NEXUS__RETRY_PAUSE_CEILING": "6 min 00 s"}
+    )
+    assert (settings.max_payload, settings.keep_logs) == (500 * 2**20, timedelta(days=7))
+    assert settings.retry_pause_ceiling == timedelta(minutes=6)
+    assert resolve({}, {"NEXUS__KEEP_LOGS": "14d"})[0].keep_logs == timedelta(days=14)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PORT", "99999"), ("PORT", "x"), ("MAX_PAYLOAD", "lots"), ("KEEP_LOGS", "soon"), ("REQUIRE_TOKEN", "maybe"),

@@ -44,6 +44,16 @@ def test_a_folder_that_can_be_made_is_fine(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_there_is_not_called_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path, or one over a symbolic link, names the folder as well as its real path does."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("data")
+    monkeypatch.chdir(tmp_path)
+    for given in ("data", "link", "./data/../data"):
+        assert doctor.data_folder(Path(given), tmp_path / "data").detail == given.removeprefix("./")
+    assert "made at the first start" in doctor.data_folder(Path("new"), tmp_path).detail
+
+
 def test_a_taken_port_is_told_from_our_own() -> None:
     """A port that something else holds is a warning with a way out; the service's own is fine."""
     with socket.socket() as taken:

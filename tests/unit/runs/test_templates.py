@@ -521,3 +521,9 @@ def test_overrides_are_shown_as_existing_clients_can_read_them() -> None:
         "datadogIntegrationSettings": {},
     }
     assert shown_overrides({"args": ["x"], "command": None})["args"] == ["x"]
+
+
+def test_what_the_top_lacks_is_asked_for_at_the_top() -> None:
+    """The hint names the section a field belongs under, and none where there is none."""
+    hints = [finding.hint for finding in findings_of("apiVersion: science.sneaksanddata.com/v1\nkind: NexusAlgorithmTemplate\n")]
+    assert hints == ["add `metadata:`", "add `spec:`"]

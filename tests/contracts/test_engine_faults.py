@@ -407,12 +407,13 @@ async def test_a_descriptor_is_never_mistaken_for_another_process(subject: Proce
         bystander.wait()
 
 
-async def test_a_torn_record_is_a_lost_attempt(subject: ProcessSubject) -> None:
-    """An exit record that cannot be read is an end all the same, and stays that end."""
+@pytest.mark.parametrize("torn", [b'{"kind": "exi', b'{"kind": "exited", "ended_us": 1, "code": 1180591620717411303424}'])
+async def test_a_torn_record_is_a_lost_attempt(subject: ProcessSubject, torn: bytes) -> None:
+    """An exit record that cannot be read, or whose numbers no store has room for, is an end all the same, and stays that end."""
     launch = subject.launch("exit:0")
     await subject.engine.create(launch)
     await subject.ended(launch.run_id)
-    (subject.folder / "engine" / "attempts" / launch.run_id / "1" / "exit").write_bytes(b'{"kind": "exi')
+    (subject.folder / "engine" / "attempts" / launch.run_id / "1" / "exit").write_bytes(torn)
     first = await subject.engine.status(launch.run_id, 1)
     assert isinstance(first, Ended)
     assert first.exit.kind is ExitKind.LOST

@@ -57,6 +57,23 @@ async def test_a_failed_commit_is_told_to_every_caller(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_an_end_that_cannot_be_stored_ends_nothing(tmp_path: Path) -> None:
+    """Beside others in a group: neither the end is kept nor the run changed, and the others are."""
+    async with sqlite_file(tmp_path) as files:
+        run, other = [(await files.store.accept(build_run(), b"{}", LIMITS)).run for _ in range(2)]
+        ends = [
+            Ended(run_id=each.id, attempt=1, exit=Exit(kind=ExitKind.EXITED, code=code, ended_at=NOON))
+            for each, code in ((run, 2**70), (other, 1))
+        ]
+        told = [files.store.end_attempt(each, lambda run: lifecycle.started(run, "uid", 1, NOON)) for each in ends]
+        results = await asyncio.gather(*told, return_exceptions=True)
+        assert isinstance(results[0], InvalidInput)
+        assert await files.store.get(run.algorithm, run.id) == run
+        assert await files.store.attempts(run.id, limit=9) == []
+        assert await files.store.attempts(other.id, limit=9) == ends[1:]
+        assert [(await files.store.counts())[stage] for stage in (Stage.BUFFERED, Stage.RUNNING)] == [1, 1]
+
+
 async def test_the_steps_are_told_in_order(tmp_path: Path) -> None:
     """The hook of the kill tool sees begin, before-commit and after-commit of each group."""
     steps: list[str] = []

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import msgspec
 
+from nexus.runs.diagnosis import BackOff
 from nexus.runs.model import Run
 from nexus.runs.ports import Engine, LaunchFailed
 from nexus.runs.templates import Template
 
 log = logging.getLogger("nexus.dispatcher")
 
-_AGAIN = timedelta(seconds=2)
-_AGAIN_AT_MOST = timedelta(minutes=1)
+AGAIN = BackOff(base=timedelta(seconds=2), ceiling=timedelta(minutes=1))  # after what may pass
 
 Local = frozenset[tuple[str, str]]  # a template's local annotations, as a key
 Revision = tuple[str, int]  # an algorithm at one revision of its template
@@ -103,8 +104,7 @@ class Builds:
 
         Raises LaunchFailed when another try would fail the same way.
         """
-        pause = _AGAIN
-        while True:
+        for tries in itertools.count(1):
             try:
                 await self._engine.prepare(template.local)
             except LaunchFailed as failure:
@@ -117,10 +117,10 @@ class Builds:
             else:
                 self._prepared.add(key)
                 return
-            fields = {"algorithm": template.name, "cause": cause, "why": why, "again_in_s": pause.total_seconds()}
+            pause_s = AGAIN.pause(tries).total_seconds()
+            fields = {"algorithm": template.name, "cause": cause, "why": why, "again_in_s": pause_s}
             log.warning("environment.put-off", extra={"fields": fields})
-            await asyncio.sleep(pause.total_seconds())
-            pause = min(pause * 2, _AGAIN_AT_MOST)
+            await asyncio.sleep(pause_s)
 
 
 def last_line(text: str) -> str:

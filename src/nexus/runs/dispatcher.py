@@ -18,7 +18,7 @@ from nexus.kernel.clock import Clock
 from nexus.kernel.errors import InvalidInput, NexusError
 from nexus.runs import diagnosis, dispatch, launching, lifecycle
 from nexus.runs.algorithms import Algorithms
-from nexus.runs.building import Builds, Revision, last_line
+from nexus.runs.building import AGAIN, Builds, Revision, last_line
 from nexus.runs.configuration import merge
 from nexus.runs.elapsed import Elapsed
 from nexus.runs.model import Run, Stage
@@ -33,8 +33,6 @@ log = logging.getLogger("nexus.dispatcher")
 WINDOW = 2_000
 NOT_LAUNCHED = "Algorithm submission was buffered, but failed to launch: please review configuration and try again."
 _DRY_BATCH = 512
-_AGAIN = timedelta(seconds=2)
-_AGAIN_AT_MOST = timedelta(minutes=1)
 _LAST_LAUNCHES_S = 5.0  # how long launches under way may take when the dispatcher is stopped
 
 
@@ -193,11 +191,11 @@ class Dispatcher:
                     await self._round()
                 except NexusError as error:
                     log.error("dispatch.round-failed", extra={"fields": {"code": error.code, "error": error.message}})
-                    self._wake_in(_AGAIN)
+                    self._wake_in(AGAIN.base)
                 except Exception:  # a role's loop goes on
                     self.faults += 1
                     log.exception("dispatch.round-crashed")
-                    self._wake_in(_AGAIN)
+                    self._wake_in(AGAIN.base)
         finally:
             await self._stop()
 
@@ -248,7 +246,7 @@ class Dispatcher:
         if failed:  # a full disk, for instance
             self._window.merge(run for run, _ in failed)
             log.error("dispatch.dry-runs-failed", extra={"fields": {"runs": len(failed), "error": str(failed[0][1])}})
-            self._wake_in(_AGAIN)
+            self._wake_in(AGAIN.base)
         elif self._window.has_dry or self._overflow:
             self._wake.set()
 
@@ -426,7 +424,7 @@ class Dispatcher:
     def _put_off(self, run: Run, cause: str, why: str = "") -> None:
         """The run could not be started now: it is tried again, after ever longer pauses."""
         tries = self._tries[run.id] = self._tries.get(run.id, 0) + 1
-        pause = min(_AGAIN * 2 ** min(tries - 1, 10), _AGAIN_AT_MOST)
+        pause = AGAIN.pause(tries)
         fields = {"run": run.id, "algorithm": run.algorithm, "cause": cause, "why": why, "again_in_s": pause.total_seconds()}
         log.warning("dispatch.put-off", extra={"fields": fields})
         self._delay(run, pause)

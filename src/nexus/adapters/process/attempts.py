@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -19,6 +20,7 @@ from nexus.kernel.clock import from_microseconds, to_microseconds
 from nexus.runs.model import Exit, ExitKind
 
 Key = tuple[str, int]
+_Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a store has room for
 
 
 class ExitRecord(msgspec.Struct):
@@ -27,9 +29,9 @@ class ExitRecord(msgspec.Struct):
     kind: ExitKind
     ended_us: int
     started_us: int | None = None
-    code: int | None = None
-    signal: int | None = None
-    peak: int | None = None
+    code: _Number | None = None
+    signal: _Number | None = None
+    peak: _Number | None = None
     cpu_s: float | None = None
     detail: str = ""
 

@@ -157,9 +157,9 @@ class Transaction:
 
     def end_attempt(self, ended: Ended, decide: Decide) -> Change:
         """Applies *decide* to the attempt's run and keeps how the attempt ended, unless an end of it is kept already."""
-        change = self.change(ended.run_id, decide)
-        self.connection.execute(_END, encode_end(ended))
-        return change
+        with self.whole():
+            self.connection.execute(_END, encode_end(ended))
+            return self.change(ended.run_id, decide)
 
     def change_tree(self, run_id: str, decide: Decide) -> list[Change]:
         """Applies *decide* to a run and all its descendants, parents first; all or nothing."""

@@ -62,6 +62,8 @@ async def _serve(settings: Settings, on_ready: Callable[[str], None], on_step: w
             await service.until_stopped(stop)
         finally:
             await service.stop()
+            if loop.remove_signal_handler(signal.SIGHUP):  # else a late one would end what has stopped as a failure
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
     going_on = len(service.going_on())
     log.info("service.stopped", extra={"fields": {"runs_going_on": going_on, "adopted_by": "the next start"} if going_on else {}})
     return 0

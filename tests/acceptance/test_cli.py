@@ -244,6 +244,8 @@ def test_a_tree_is_shown_from_its_root(shell: Shell) -> None:
     assert sum(line.endswith("  <") for line in drawn) == 1
     children = shell.json("runs", "list", "--parent", root, "--tag", "child")
     assert {run["requestId"] for run in children} == {run["requestId"] for run in runs[1:]}
+    assert len(shell.json("runs", "list", "--root", f"family/{root}")) == 5
+    assert f"`{root[:9]}` is not a whole id" in shell.run("runs", "list", "--root", root[:9], code=2).stderr
 
 
 def test_lists_are_printed_in_every_form(shell: Shell) -> None:
@@ -258,6 +260,9 @@ def test_lists_are_printed_in_every_form(shell: Shell) -> None:
     assert [row["id"] for row in rows] == ids
     assert shell.run("runs", "list", "--tag", "forms", "-o", "yaml").stdout.count("requestId:") == 3
     assert len(shell.json("runs", "list", "--tag", "forms", "-n", "2")) == 2
+    cut, whole = (shell.run("runs", "list", "--tag", "forms", "-n", limit) for limit in ("2", "3"))
+    assert (cut.stderr, whole.stderr) == ("these are the newest 2, there are more: -n 20\n", "")
+    assert len(cut.stdout.splitlines()) == 3
     shell.run("runs", "wait", refs[0])
     assert shell.run("runs", "list", "--tag", "forms", "--stage", "FAILED").stdout == "no runs\n"
 

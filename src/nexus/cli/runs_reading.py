@@ -23,12 +23,22 @@ _MAX_SHOWN_BYTES = 64 << 20
 _STEERING = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")  # control characters but tab, line feed, return
 
 
+def _whole_id(_context: click.Context, _option: click.Parameter, given: str | None) -> str | None:
+    """The id of ALGORITHM/ID, or the id alone. Raises InvalidInput for a piece of one: nothing would be found by it."""
+    from nexus.kernel.errors import InvalidInput
+    from nexus.kernel.ids import is_id
+
+    if given is None or is_id(found := given.rpartition("/")[2]):
+        return given and found
+    raise InvalidInput(f"`{given}` is not a whole id", hint="`nexus runs list` shows ids whole")
+
+
 @click.command(name="list")
 @click.option("--algorithm", help="Only runs of this algorithm.")
 @click.option("--stage", type=click.Choice(STAGES, case_sensitive=False), help="Only runs at this stage.")
 @click.option("--tag", help="Only runs with this tag.")
-@click.option("--root", metavar="ID", help="Only runs of the tree with this root.")
-@click.option("--parent", metavar="ID", help="Only children of this run.")
+@click.option("--root", metavar="ID", callback=_whole_id, help="Only runs of the tree with this root.")
+@click.option("--parent", metavar="ID", callback=_whole_id, help="Only children of this run.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @output.output_option()
 @service_options
@@ -40,7 +50,10 @@ def list_(limit: int, fmt: str, service: Service, **where: Any) -> None:
     from nexus.cli import runs_views
 
     with service.connect() as nexus:
-        runs = list(nexus.runs(**where, limit=limit))
+        runs = list(nexus.runs(**where, limit=limit + 1))
+    if len(runs) > limit:
+        output.note(f"these are the newest {limit}, there are more: -n {10 * limit}")
+        runs.pop()
     shown = runs_views.plain if fmt in ("json", "yaml") else runs_views.row
     output.emit([shown(run) for run in runs], fmt, runs_views.COLUMNS, empty="no runs")
 

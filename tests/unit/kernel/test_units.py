@@ -32,7 +32,8 @@ def test_digits_are_those_of_ascii() -> None:
 
 @pytest.mark.parametrize(
     ("text", "length"),
-    [("30d", timedelta(days=30)), ("1d12h", timedelta(hours=36)), ("2 d 4 h", timedelta(days=2, hours=4)), ("90s", timedelta(seconds=90)),
+    [("30d", timedelta(days=30)), ("1d12h", timedelta(hours=36)), ("2 d 4 h", timedelta(days=2, hours=4)),
+     ("90s", timedelta(seconds=90)),
      ("0d", timedelta())],
 )  # fmt: skip
 def test_a_person_gives_days(text: str, length: timedelta) -> None:
@@ -49,7 +50,7 @@ def test_a_length_that_is_shown_can_be_given(seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", " ", "d", "soon", "-1d", "1.5d", "3h2d", "99999d9", "7", "\u0663d", "1d" + "1s" * 40])
 def test_what_is_no_length_of_time_is_a_value_error(text: str) -> None:
     """The sentence has the value, and examples with days."""
-    with pytest.raises(ValueError, match="is not a duration; examples: .*`30d`"):
+    with pytest.raises(ValueError, match=r"is not a duration; examples: .*`30d`"):
         parse_span(text)
 
 

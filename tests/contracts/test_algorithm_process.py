@@ -35,11 +35,13 @@ def solve(problem: Problem, ctx: Context):
             raise ValueError("no solution")
         case "surrogate":
             raise ValueError(os.fsdecode(b"caf\\xe9") + " is no instance")
-        case "mute":
+        case "mute" | "fatally-mute":
             class Mute(Exception):
                 def __str__(self):
                     raise KeyError("text")
-            raise Mute
+            if problem.kind == "mute":
+                raise Mute
+            raise FatalError("no instance") from Mute()
         case "fatal":
             raise FatalError("the instance is infeasible")
         case "transient":
@@ -135,6 +137,7 @@ async def test_a_result_is_uploaded_and_reported(service: FakeService, script: P
         ({"kind": "fatal"}, "the instance is infeasible", ""),
         ({"kind": "surrogate"}, r"ValueError: caf\udce9 is no instance", "Traceback"),
         ({"kind": "mute"}, "Mute", "Traceback"),
+        ({"kind": "fatally-mute"}, "no instance", ""),
         ({"kind": "nan"}, "InvalidInput: the result cannot be written as JSON", "JSON has no NaN"),
         ({"kind": "square", "n": "x"}, "does not fit `Problem`: Expected `int`, got `str` - at `$.n`", ""),
         ({"n": 1}, "missing required field `kind`", ""),

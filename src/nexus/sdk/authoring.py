@@ -35,7 +35,7 @@ import msgspec
 
 from nexus.kernel.errors import Busy, InvalidInput, NexusError, NoSpace, StageConflict, Unavailable, WaitTimeout
 from nexus.sdk import plain_http
-from nexus.sdk.context import Context, FatalError, Identity, LocalContext, RunContext, Stand, TransientError, cause_of
+from nexus.sdk.context import Context, FatalError, Identity, LocalContext, RunContext, Stand, TransientError, cause_of, text_of
 from nexus.sdk.encoding import from_json, to_json
 from nexus.sdk.model import RunRef
 from nexus.wire import v1
@@ -230,7 +230,7 @@ def _sendable(text: str) -> str:
 
 def _details(error: BaseException) -> str:
     if isinstance(error, FatalError):
-        return str(error.__cause__ or "")
+        return text_of(error.__cause__) if error.__cause__ is not None else ""
     if isinstance(error, NexusError):
         return error.hint
     return "".join(traceback.format_exception(error))[-_LONGEST_DETAILS:]

@@ -246,7 +246,8 @@ class LocalChild:
         return from_json(to_json(value, what), type, what)
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """What an exception says; nothing when it cannot."""
     try:
         return str(error)
     except Exception:  # an author's own `__str__`; its run must be reported all the same
@@ -256,6 +257,6 @@ def _text(error: BaseException) -> str:
 def cause_of(error: BaseException) -> str:
     """What an exception was, briefly: ``ValueError: text``; the text alone of a FatalError."""
     if isinstance(error, FatalError):
-        return str(error)[:_LONGEST_CAUSE] or "FatalError"
-    name, text = type(error).__qualname__, error.message if isinstance(error, NexusError) else _text(error)
+        return text_of(error)[:_LONGEST_CAUSE] or "FatalError"
+    name, text = type(error).__qualname__, error.message if isinstance(error, NexusError) else text_of(error)
     return f"{name}: {text}"[:_LONGEST_CAUSE] if text else name

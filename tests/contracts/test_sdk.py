@@ -164,6 +164,25 @@ async def test_nobody_there_is_said_within_the_bound(nobody: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scheme", "answer", "told", "begins"),
+    [("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS", "http://"), ("http", b"", "disconnected", "https://")],
+)
+async def test_the_wrong_scheme_is_told_apart(scheme: str, answer: bytes, told: str, begins: str) -> None:
+    """TLS spoken to a service in the clear, and the other way round: the hint has how the right address begins."""
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(answered, "127.0.0.1", 0)
+    async with server, NexusClient(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", retry_for=0.1) as nexus:
+        with pytest.raises(ServiceUnreachable, match=told) as caught:
+            await nexus.run(RunRef("solve", "x"))
+    assert caught.value.hint.endswith(f"begins with {begins}")
+
+
+@pytest.mark.parametrize(
     ("answer", "kind", "code", "message"),
     [
         ((400, '{"error": {"code": "NX203", "message": "no `x`", "hint": "apply it"}}'), UnknownAlgorithm, "NX203", "no `x`"),

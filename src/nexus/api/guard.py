@@ -26,7 +26,7 @@ def permit(route: Route, principal: Principal, parts: tuple[str, ...]) -> None:
         raise MissingScope("the token of a run is good for its own run and tree", hint="use a token with the scope `read`")
     raise MissingScope(
         f"the token `{principal.name}` lacks the scope `{route.scope}`",
-        hint=f"`nexus tokens create --scope {route.scope}` makes one",
+        hint=f"`nexus tokens create NAME --scope {route.scope}` makes one",
     )
 
 

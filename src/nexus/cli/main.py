@@ -173,6 +173,13 @@ def _keep_lines(command: click.Command) -> None:
         _keep_lines(child)
 
 
+def _no_command(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, COMMANDS, n=1)
+    return f"No such command '{name}'." + (f" Did you mean '{close[0]}'?" if close else "")
+
+
 def _group() -> click.Group:
     import click
 
@@ -184,5 +191,10 @@ def _group() -> click.Group:
 
         def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
             return load(name) if name in COMMANDS else None
+
+        def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+            if args[0] not in COMMANDS and not args[0].startswith("-"):
+                ctx.fail(_no_command(args[0]))  # click itself knows only the commands it holds
+            return super().resolve_command(ctx, args)
 
     return Lazy(name="nexus", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

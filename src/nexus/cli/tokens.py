@@ -143,12 +143,18 @@ def revoke(name: str, kept: Tokens) -> None:
     output.note(f"token `{name}` of {kept.place} is revoked")
 
 
+def _usual() -> str:
+    from nexus.adapters.folder import default_data_folder
+
+    return f"`{default_data_folder()}`, the usual data folder (another: --data-dir; a service that runs: --server),"
+
+
 class InFolder:
     """The tokens of a data folder; an empty name means the usual one. Every method raises FolderInUse while a service holds it."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self.place = f"`{self._folder}`" if self._folder else "the usual data folder"
+        self.place = f"`{self._folder}`" if self._folder else _usual()
 
     def create(self, name: str, scopes: tuple[str, ...], expires: str) -> tuple[Row, str]:
         from nexus.kernel.access import issue_token

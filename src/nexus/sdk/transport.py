@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _CONNECT_S = 10.0
 _READ_S = 120.0
 _CHUNK = 1 << 18
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")  # what OpenSSL calls an answer in the clear
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -161,10 +162,7 @@ class Transport:
             try:
                 return await attempt()
             except aiohttp.ClientSSLError as error:
-                raise ServiceUnreachable(
-                    f"`{self.server}` cannot be trusted: {error}",
-                    hint="SSL_CERT_FILE names a file with the certificates to trust, such as the service's own",
-                ) from error
+                raise self._untrusted(error) from error
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 failure: NexusError = self._unreachable(error)
                 failure.__cause__ = error
@@ -189,12 +187,21 @@ class Transport:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _unreachable(self, error: BaseException) -> NexusError:
+        import aiohttp
+
         number = getattr(error, "errno", None)
         why = os.strerror(number) if isinstance(number, int) and number > 0 else str(error) or type(error).__name__
-        return ServiceUnreachable(
-            f"no service answers at `{self.server}`: {why}",
-            hint="start one with `nexus serve`, or name another with --server or NEXUS__SERVER",
-        )
+        hint = "start one with `nexus serve`, or name another with --server or NEXUS__SERVER"
+        if isinstance(error, aiohttp.ServerDisconnectedError) and self.server.startswith("http://"):
+            hint += "; the address of one with TLS begins with https://"
+        return ServiceUnreachable(f"no service answers at `{self.server}`: {why}", hint=hint)
+
+    def _untrusted(self, error: BaseException) -> NexusError:
+        if any(reason in str(error) for reason in _NO_TLS):
+            hint = "the address of a service without TLS begins with http://"
+            return ServiceUnreachable(f"what answers at `{self.server}` does not speak TLS", hint=hint)
+        hint = "SSL_CERT_FILE names a file with the certificates to trust, such as the service's own"
+        return ServiceUnreachable(f"`{self.server}` cannot be trusted: {error}", hint=hint)
 
 
 class _Refused(Exception):

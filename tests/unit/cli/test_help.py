@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from nexus.cli.main import COMMANDS, load
+from nexus.cli.main import COMMANDS, load, main
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -35,3 +35,11 @@ def test_a_group_shows_whole_sentences(path: str, command: click.Command) -> Non
     """What a group says of its commands is not cut off."""
     text = command.get_help(click.Context(command, info_name=f"nexus {path}", terminal_width=80))
     assert "..." not in text.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("run", "runs"), ("aply", "apply"), ("qqq", "")])
+def test_a_misspelt_command_is_told_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the top as within a group; nothing is suggested where nothing is near."""
+    assert main([typed, "list"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"Error: No such command '{typed}'." + (f" Did you mean '{meant}'?" if meant else "")

@@ -22,6 +22,7 @@ from nexus.kernel.documents import DocumentError, Finding, shown
 
 _MOST_SETTINGS = 200  # there are fewer rules than that
 _NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
+_EXTRAS = re.compile(r"\[([^\]]*)\]")
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")
 
 UNREADABLE = rulebook.enter(
@@ -89,28 +90,33 @@ def read(data: bytes | None) -> Project:
     unusable = list(_wrong_types(document, text))
     extras = _table(document, "project", "optional-dependencies")
     own = str(_table(document, "project").get("name", ""))
-    shared = _names(_table(document, "project").get("dependencies"))
-    # Of extras that cannot be used nobody knows the members: no package is judged by them.
-    members = {name: {**shared, **_expanded(extras, name, own)} for name in VARIANTS if name in extras} if not unusable else {}
+    members = {}
+    for name in VARIANTS if not unusable else ():  # of extras that cannot be used nobody knows the members
+        if name in extras:
+            lists = [_table(document, "project").get("dependencies"), *(extras[one] for one in included(extras, name, own))]
+            members[name] = {member: text for one in lists for member, text in _named(one) if not own or member != normalise(own)}
     return Project(present=True, text=text, members=members, severities=severities, findings=(*findings, *unusable))
 
 
-def _expanded(extras: Mapping[str, Any], extra: str, own: str, seen: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The members of an extra; a requirement of the registry itself (`registry[geo]`) stands for the members of that extra."""
-    found: dict[str, str] = {}
-    for name, text in _names(extras.get(extra)).items():
-        if not own or name != normalise(own):
-            found[name] = text
-            continue
-        named = re.search(r"\[([^\]]*)\]", text)
-        for other in sorted({part.strip() for part in named[1].split(",")} - seen - {extra}) if named else ():
-            found |= _expanded(extras, other, own, seen | {extra})
-    return found
+def included(extras: Mapping[str, Any], extra: str, own: str) -> tuple[str, ...]:
+    """The extra, and those that it includes by requirements of the registry itself (`registry[geo]`), as declared, once each."""
+    declared = {normalise(name): name for name in extras}
+    found = {extra: None}
+    ahead = [extra]
+    while ahead and own:
+        mine = [text for name, text in _named(extras[ahead.pop()]) if name == normalise(own)]
+        parts = [part for text in mine for match in _EXTRAS.finditer(text) for part in match[1].split(",")]
+        others = [declared.get(normalise(part.strip())) for part in parts]
+        fresh = {other: None for other in others if other is not None and other not in found}
+        found |= fresh
+        ahead += fresh
+    return tuple(found)
 
 
-def _names(requirements: Any) -> dict[str, str]:
+def _named(requirements: Any) -> list[tuple[str, str]]:
+    """The normalised name and the text of each requirement in a list."""
     texts = [one for one in requirements if isinstance(one, str)] if isinstance(requirements, list) else []
-    return {normalise(match[1]): one for one in texts if (match := _NAME.match(one))}
+    return [(normalise(match[1]), one) for one in texts if (match := _NAME.match(one))]
 
 
 def _wrong_types(document: Mapping[str, Any], text: str) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from nexus.catalog import project as project_files
 from nexus.catalog import rulebook
 from nexus.kernel.documents import Finding
 from nexus.variants.ports import Target
@@ -167,7 +168,7 @@ class _Reader:
         found = {}
         for name in NAMES:
             if name in extras:
-                own = tuple(self._expanded(extras, name, project, seen=()))
+                own = self._expanded(extras, name, project)
                 found[name] = Variant(name=name, requirements=(*shared, *own), line=self._line_of(name))
         if not found:
             self._add(
@@ -177,14 +178,12 @@ class _Reader:
             )
         return found
 
-    def _expanded(self, extras: dict[str, Any], extra: str, project: str, seen: tuple[str, ...]) -> Iterator[Asked]:
+    def _expanded(self, extras: dict[str, Any], extra: str, project: str) -> Iterator[Asked]:
         """The extra's requirements; a reference to the project itself (`registry[cli]`) stands for that extra's."""
-        for asked in self._requirements(extras.get(extra, []), "project.optional-dependencies", extra):
-            if asked.name != project:
-                yield asked
-                continue
-            for other in sorted(asked.extras - {extra, *seen}):
-                yield from self._expanded(extras, other, project, (*seen, extra))
+        for name in project_files.included(extras, extra, project):
+            for asked in self._requirements(extras[name], "project.optional-dependencies", name):
+                if asked.name != project:
+                    yield asked
 
     def _requirements(self, entries: Any, table: str, key: str) -> tuple[Asked, ...]:
         if not isinstance(entries, list):

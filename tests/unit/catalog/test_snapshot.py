@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nexus.catalog import checks, difference, editing, owners, snapshot, views
 from nexus.catalog.files import Files, Trouble, wanted
+from nexus.variants import model
 from tests.unit.catalog import trees
 from tests.unit.catalog.trees import BENCHMARK, DAY, MODEL, NEXUS, SPACE, USAGE, VALID, build, edited, report
 
@@ -60,6 +61,22 @@ def test_an_extra_of_the_registry_itself_stands_for_its_members() -> None:
     assert package is not None
     assert found.variants_of(package) == ("ecosystem",)
     assert "NX-C036" not in {one.code for one in report({"pyproject.toml": extras}).findings}
+
+
+def test_extras_of_the_registry_are_named_in_any_spelling_and_in_several_requirements() -> None:
+    """`r[geo]` and `r[chem-lab]` are two requirements of the registry itself, and `Chem_Lab` is how the second is declared."""
+    extras = '[project]\nname = "r"\n[project.optional-dependencies]\n'
+    extras += 'ecosystem = ["r[geo]", "r[chem-lab]", "idna"]\ngeo = ["graphs>=1"]\nChem_Lab = ["rdkit"]\n'
+    members = build({"pyproject.toml": extras}).project.members
+    assert set(members["ecosystem"]) == {"graphs", "rdkit", "idna"}
+
+
+def test_extras_that_name_one_another_in_many_ways_are_read_once_each() -> None:
+    """Forty layers, each of two extras that include both of the next, have 2⁴⁰ ways through them."""
+    layers = "".join(f'{side}{n} = ["r[a{n + 1},b{n + 1}]"]\n' for n in range(40) for side in "ab")
+    extras = f'[project]\nname = "r"\n[project.optional-dependencies]\necosystem = ["r[a0]"]\n{layers}a40 = ["graphs"]\n'
+    assert set(build({"pyproject.toml": extras}).project.members["ecosystem"]) == {"graphs"}
+    assert [one.name for one in model.read(extras).variants["ecosystem"].requirements] == ["graphs"]
 
 
 def test_memory_reads_only_what_changed() -> None:

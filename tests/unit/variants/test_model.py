@@ -107,7 +107,14 @@ def test_shared_dependencies_and_references_to_own_extras_belong_to_a_variant() 
     extras = '[project.optional-dependencies]\ncli = ["rich"]\necosystem = ["r[cli,ecosystem]", "jinja2"]\n'
     text = f'[project]\nname = "r"\ndependencies = ["idna"]\n{extras}'
     names = [asked.name for asked in model.read(text).variants["ecosystem"].requirements]
-    assert names == ["idna", "rich", "jinja2"]
+    assert names == ["idna", "jinja2", "rich"]
+
+
+def test_own_extras_are_found_in_any_spelling() -> None:
+    """`r[chem-lab]` stands for the extra that is declared as `Chem_Lab`."""
+    extras = '[project.optional-dependencies]\nChem_Lab = ["rdkit"]\necosystem = ["r[chem-lab]"]\n'
+    held = model.read(f'[project]\nname = "r"\n{extras}').variants["ecosystem"]
+    assert [asked.name for asked in held.requirements] == ["rdkit"]
 
 
 @given(st.text(max_size=300))

@@ -33,6 +33,13 @@ def test_variants_are_those_declared_and_their_git_sources_are_read_too(tmp_path
     assert "variants resolve product" in second.reason
 
 
+def test_a_section_without_a_value_waives_nothing(tmp_path: Path) -> None:
+    """`advisories:` with nothing below it is no reason to refuse an audit; `nexus validate catalog` warns of it."""
+    root = registry(tmp_path / "r")
+    (root / "waivers.yaml").write_text("waivers: []\nadvisories:\n")
+    assert auditfiles.read(root).waivers == ()
+
+
 def test_a_tree_without_a_pyproject_has_the_variants_of_its_files(tmp_path: Path) -> None:
     """Requirements files alone are enough; nothing at all is an error."""
     (tmp_path / "requirements-candidate.txt").write_text("idna==3.7\n")

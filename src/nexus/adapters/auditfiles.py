@@ -126,7 +126,7 @@ def read_waivers(root: Path) -> tuple[Waiver, ...]:
     if not path.is_file():
         return ()
     waivers, findings = auditwaivers.read(_text(path, documents.MAX_BYTES), auditwaivers.FILE)
-    if findings:
+    if any(finding.severity == "error" for finding in findings):
         raise InvalidInput("\n".join(["the waivers cannot be used", *(finding.text() for finding in findings)]))
     return tuple(waivers)
 

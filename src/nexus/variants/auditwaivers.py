@@ -57,8 +57,9 @@ def read(text: str, file: str = FILE) -> tuple[list[Waiver], list[Finding]]:
     ours = [one for one in document.findings if one.at[:1] in ((), (SECTION,))]
     findings = sorted(documents.place(ours, {file: text}), key=lambda one: (one.line, one.column)) if ours else []
     section = document.data.get(SECTION) if isinstance(document.data, dict) else None
+    positions = documents.Positions(text)
     waivers = [
-        _waiver(entry, documents.locate(text, (SECTION, index))[0])
+        _waiver(entry, positions.of((SECTION, index))[0])
         for index, entry in enumerate(section[: shapes.MOST] if isinstance(section, list) else [])
         if not shapes.check(entry, schema.ADVISORY_WAIVER, file)
     ]

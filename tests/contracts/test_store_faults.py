@@ -283,7 +283,6 @@ PLANS = {
     "cancelled ancestors": transaction._CANCELLED_ANCESTOR,
     "waiting runs": listings._WAITING,
     "running runs": listings._RUNNING,
-    "the next due": listings._NEXT_DUE,
     "late reports": listings._LATE,
     "ended attempts": listings._ATTEMPTS,
     "a tag": f"{rows.SELECT_RUN} WHERE tag = 'x' AND seq < 9 ORDER BY seq DESC LIMIT 9",

@@ -18,7 +18,6 @@ from nexus.kernel.errors import InvalidInput, UnknownRoute, WrongMethod
 Handler = Callable[[Context, Request], Awaitable[Answer | Stream]]
 RunAccess = Literal["own", "tree", "spawn"]
 
-V1 = ("v1",)
 LATEST = ("latest",)
 BOTH = ("v1", "latest")
 MAX_PATH_BYTES = 4 * 1024

@@ -190,11 +190,6 @@ def load_all(text: str, file: str = "") -> list[Any]:
     return documents
 
 
-def locate(text: str, at: Path, document: int = 0, *, key: bool = False) -> tuple[int, int]:
-    """Line and column (from 1) of the value at *at* — of its key, with ``key`` — or of the nearest part of the path that exists."""
-    return Positions(text).of(at, document, key=key)
-
-
 def place(findings: Sequence[Finding], texts: Mapping[str, str], documents: Mapping[int, int] | None = None) -> list[Finding]:
     """The findings with line and column looked up from ``at`` in the texts of their files; others as they are.
 

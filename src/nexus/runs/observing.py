@@ -62,9 +62,6 @@ class ObservedStore:
     async def waiting(self, now: datetime, *, limit: int, exclude: Sequence[str] = ()) -> list[Run]:
         return await self._store.waiting(now, limit=limit, exclude=exclude)
 
-    async def next_due(self) -> datetime | None:
-        return await self._store.next_due()
-
     async def running(self) -> list[Run]:
         return await self._store.running()
 

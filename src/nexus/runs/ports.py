@@ -107,10 +107,6 @@ class RunStore(Protocol):
 
     async def waiting(self, now: datetime, *, limit: int, exclude: Sequence[str] = ()) -> list[Run]: ...
 
-    async def next_due(self) -> datetime | None:
-        """The earliest ``not_before`` of a waiting run; None when no waiting run is delayed."""
-        ...
-
     async def running(self) -> list[Run]:
         """Every RUNNING run that is not waiting: an engine should know each."""
         ...

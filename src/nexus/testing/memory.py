@@ -152,9 +152,6 @@ class MemoryStore:
         due = (run for run in self._runs.values() if run.waiting and (run.not_before is None or run.not_before <= now))
         return [run for run in due if run.id not in set(exclude)][:limit]
 
-    async def next_due(self) -> datetime | None:
-        return min((run.not_before for run in self._runs.values() if run.waiting and run.not_before is not None), default=None)
-
     async def running(self) -> list[Run]:
         return [run for run in self._runs.values() if run.stage is Stage.RUNNING and not run.waiting]
 

@@ -6,11 +6,7 @@ Requests take ``null`` for "not given".
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
-
-CancellationPolicy = Literal["Background", "Foreground", "Orphan"]
 
 
 class ParentRequest(msgspec.Struct, frozen=True):

@@ -18,7 +18,6 @@ _NOTABLE = "stage IN ('RUNNING', 'FAILED', 'SCHEDULING_FAILED', 'DEADLINE_EXCEED
 _NOTABLE_STAGES = frozenset({Stage.RUNNING, Stage.FAILED, Stage.SCHEDULING_FAILED, Stage.DEADLINE_EXCEEDED, Stage.CANCELLED})
 _RUNNING = f"{SELECT_RUN} WHERE {_NOTABLE} AND stage = 'RUNNING' AND waiting = 0 ORDER BY seq"
 _OF_ROOT = "(root_id = ? OR (id = ? AND root_id IS NULL))"
-_NEXT_DUE = "SELECT not_before FROM runs WHERE waiting = 1 AND not_before IS NOT NULL ORDER BY not_before LIMIT 1"
 _LATE = "SELECT received_at, result_uri, error_cause, error_details FROM late_reports WHERE run_id = ? ORDER BY seq"
 _ATTEMPTS = (
     "SELECT attempt, kind, started_at, ended_at, code, signal, detail, peak_memory_bytes, cpu_s FROM attempts "
@@ -67,12 +66,6 @@ def waiting(connection: sqlite3.Connection, now: datetime, limit: int, exclude: 
     """Runs that want a start and are due, oldest first."""
     values = {"now": to_microseconds(now), "limit": limit, "exclude": json.dumps(list(exclude))}
     return [decode(row[1:]) for row in connection.execute(_WAITING, values)]
-
-
-def next_due(connection: sqlite3.Connection) -> datetime | None:
-    """The earliest ``not_before`` of a waiting run."""
-    row = connection.execute(_NEXT_DUE).fetchone()
-    return None if row is None else from_microseconds(row[0])
 
 
 def running(connection: sqlite3.Connection) -> list[Run]:

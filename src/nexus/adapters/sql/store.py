@@ -141,10 +141,6 @@ class SqliteStore:
         """Runs that want a start and are due, oldest first."""
         return await self._read(listings.waiting, now, limit, exclude)
 
-    async def next_due(self) -> datetime | None:
-        """The earliest ``not_before`` of a waiting run."""
-        return await self._read(listings.next_due)
-
     async def running(self) -> list[Run]:
         """Every RUNNING run that is not waiting."""
         return await self._read(listings.running)

@@ -364,11 +364,9 @@ class RunStoreSuite:
         exclude = {run.id for run, (_, excluded) in zip(runs, wanted, strict=True) if excluded}
         due = [run for run in runs if (run.not_before is None or run.not_before <= NOON) and run.id not in exclude]
         assert await store.waiting(NOON, limit=limit, exclude=sorted(exclude)) == due[:limit]
-        assert await store.next_due() == min((run.not_before for run in runs if run.not_before), default=None)
         for run in runs:
             await store.change(run.id, cancel)
         assert await store.waiting(NOON + timedelta(days=1), limit=limit) == []
-        assert await store.next_due() is None
 
     async def test_s9_a_retry_waits_like_any_other(self, subject: StoreSubject) -> None:
         """A RUNNING run between two attempts is waiting, and not among running()."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -83,6 +84,25 @@ def test_an_edit_that_goes_on_is_told_as_such(interrupted: Path) -> None:
         assert "another command is editing" in edits.state(interrupted)
     edits.recover(interrupted)
     assert edits.state(interrupted) == ""
+
+
+def test_two_who_look_do_not_take_one_another_for_an_edit(interrupted: Path) -> None:
+    """Looking whether an edit goes on holds nobody up who looks as well."""
+    with edits._locked(interrupted, fcntl.LOCK_SH):
+        assert "was interrupted" in edits.state(interrupted)
+
+
+def test_what_was_not_replaced_yet_keeps_what_was_written_since(tmp_path: Path) -> None:
+    """Killed between keeping a file and replacing it, an edit has not changed it: what an editor wrote there since stays."""
+    (tmp_path / "a.txt").write_text("old")
+    stage = tmp_path / edits.STAGE
+    plan = Plan(steps=(Step(kind="write", path="a.txt", before=b"old", after=b"new"),))
+    edits._stage(tmp_path, stage, plan)
+    (stage / "old" / "0").hardlink_to(tmp_path / "a.txt")
+    (tmp_path / "written").write_text("by hand")
+    (tmp_path / "written").replace(tmp_path / "a.txt")
+    edits.recover(tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["by hand"]
 
 
 def test_a_file_that_is_there_already_is_not_overwritten_as_new(tmp_path: Path) -> None:

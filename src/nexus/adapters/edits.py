@@ -56,7 +56,7 @@ def state(root: Path) -> str:
     if not (root / STAGE / _JOURNAL).exists():
         return ""
     try:
-        with _locked(root):
+        with _locked(root, fcntl.LOCK_SH):  # shared: two who only look do not take one another for an edit
             held = (root / STAGE / _JOURNAL).exists()
     except RegistryEditRefused:
         return "another command is editing this registry: what follows may be half of the edit"
@@ -99,11 +99,11 @@ def write_file(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _locked(root: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RegistryEditRefused(
                 f"another edit of `{root}` is going on", hint="run the command again when it has ended"
@@ -207,10 +207,11 @@ def _undo(root: Path, stage: Path, number: int, entry: dict[str, Any]) -> None:
     elif entry["kind"] == "delete":
         if old.exists():
             old.rename(place)
-    elif old.exists():
-        old.replace(place)
-    elif entry["new"] and not (stage / "new" / str(number)).exists():  # its staged content has taken its place
-        place.unlink(missing_ok=True)
+    elif not (stage / "new" / str(number)).exists():  # its staged content has taken its place
+        if old.exists():
+            old.replace(place)
+        elif entry["new"]:
+            place.unlink(missing_ok=True)
     for folder in entry["made"]:
         with suppress(OSError):  # not empty, or never made
             (root / folder).rmdir()

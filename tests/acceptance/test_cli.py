@@ -261,7 +261,7 @@ def test_lists_are_printed_in_every_form(shell: Shell) -> None:
     assert shell.run("runs", "list", "--tag", "forms", "-o", "yaml").stdout.count("requestId:") == 3
     assert len(shell.json("runs", "list", "--tag", "forms", "-n", "2")) == 2
     cut, whole = (shell.run("runs", "list", "--tag", "forms", "-n", limit) for limit in ("2", "3"))
-    assert (cut.stderr, whole.stderr) == ("these are the newest 2, there are more: -n 20\n", "")
+    assert (cut.stderr, whole.stderr) == ("only the newest 2, there are more: -n 20\n", "")
     assert len(cut.stdout.splitlines()) == 3
     shell.run("runs", "wait", refs[0])
     assert shell.run("runs", "list", "--tag", "forms", "--stage", "FAILED").stdout == "no runs\n"

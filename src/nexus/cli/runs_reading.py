@@ -52,7 +52,7 @@ def list_(limit: int, fmt: str, service: Service, **where: Any) -> None:
     with service.connect() as nexus:
         runs = list(nexus.runs(**where, limit=limit + 1))
     if len(runs) > limit:
-        output.note(f"these are the newest {limit}, there are more: -n {10 * limit}")
+        output.note(f"only the newest {limit}, there are more: -n {10 * limit}")
         runs.pop()
     shown = runs_views.plain if fmt in ("json", "yaml") else runs_views.row
     output.emit([shown(run) for run in runs], fmt, runs_views.COLUMNS, empty="no runs")

@@ -60,10 +60,12 @@ class Bench:
         self.uv = folder / "uv"
         self.uv.write_text(f'#!/bin/sh\necho "$@" >> "{self.calls}"\nsleep {delay_s}\nexec "{_find_uv(os.environ["PATH"])}" "$@"\n')
         self.uv.chmod(0o755)
+        nothing = folder / "index"  # of no package; uv takes no word of a variable that there be no index
+        nothing.mkdir()
         self.variables = {
             **os.environ,
             "UV_FIND_LINKS": str(self.wheels),
-            "UV_NO_INDEX": "1",
+            "UV_DEFAULT_INDEX": nothing.as_uri(),
             "UV_CACHE_DIR": str(folder / "cache"),
         }
 

@@ -124,5 +124,6 @@ class Builds:
 
 
 def last_line(text: str) -> str:
-    """The last line of what a program said, for a log."""
-    return text.strip().rpartition("\n")[2].strip()[:300]
+    """The last line of what a program said, for a log; the hint below it says what to do, not why."""
+    told = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("hint:")]
+    return told[-1][:300] if told else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from nexus.kernel.errors import Unavailable
-from nexus.runs.building import Revision
+from nexus.runs.building import Revision, last_line
 from nexus.runs.model import Stage
 from tests.unit.runs.rig import Rig
 
@@ -52,6 +52,20 @@ def builder(rig: Rig) -> Builder:
 def cancel(rig: Rig, run_id: str) -> None:
     rig.cancel(run_id)
     rig.settle()
+
+
+@pytest.mark.parametrize(
+    ("details", "why"),
+    [
+        ("resolving\n  no solution \n", "no solution"),
+        ("what it installs was refused: `idna` is vulnerable\nhint: pin 3.7", "what it installs was refused: `idna` is vulnerable"),
+        ("hint: try again", ""),
+        ("", ""),
+    ],
+)
+def test_a_log_tells_why_and_not_the_hint(details: str, why: str) -> None:
+    """The last line that is no hint."""
+    assert last_line(details) == why
 
 
 def test_the_build_of_a_cancelled_run_is_given_up(rig: Rig, builder: Builder) -> None:

@@ -2,7 +2,7 @@
 
 The set is found by deletion: a requirement stays only when the rest resolves without it, each answer asked of the resolver for
 real and remembered, all within a time budget. Without it the rest may conflict again: every set that has no part in another is
-found. What to do about it is `solutions`; whose change it was is `suspects`.
+found. What to do about it is `proposals` and `solutions`; whose change it was is `suspects`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from nexus.kernel.clock import rfc3339
 from nexus.kernel.errors import MetadataUnavailable, ResolverUnavailable
-from nexus.variants import checks, conflicts, proof, resolution, solutions, suspects
+from nexus.variants import checks, conflicts, proof, proposals, resolution, solutions, suspects
 from nexus.variants.classes import Standing
 from nexus.variants.conflicts import Conflict, OutOfTime, Registry, Side, Solver
 from nexus.variants.model import FILE
@@ -59,7 +59,7 @@ def explain(
     for conflict in found:
         tell(f"{len(conflict.sides)} of {len(held.requirements)} requirements conflict")
         standings = _standings(registry, conflict, solver, metadata)
-        proposed = solutions.propose(declaration, conflict, standings, registry.members)
+        proposed = proposals.propose(declaration, conflict, standings, registry.members)
         tried = solutions.try_all(declaration, proposed, solver, registry.committed, root=registry.root, progress=tell)
         parts.append((tried, suspects.find(registry, conflict, history, solver, metadata)))
     together = None

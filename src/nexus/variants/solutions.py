@@ -1,35 +1,32 @@
-"""Solutions to a conflict, each resolved for real: relax a bound, another version or Python, override, move, leave one out.
+"""Solutions to a conflict, each resolved for real.
 
 A solution is a set of edits of the declaration and the questions it leads to; trying it says whether all of them have an
 answer and what would change against the committed pins. One that breaks a rule of the variants is named, and not tried.
+Which are worth trying is `proposals`; `explanation` asks both.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from packaging.requirements import Requirement
-from packaging.specifiers import Specifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from nexus.kernel.errors import NexusError
-from nexus.variants import graph, proof, resolution
-from nexus.variants.classes import PackageClass, Standing
-from nexus.variants.conflicts import Conflict, OutOfTime, Side, Solver
-from nexus.variants.model import WITH_ENGINE, Asked, Declaration, Variant
+from nexus.variants import graph, resolution
+from nexus.variants.conflicts import OutOfTime, Solver
+from nexus.variants.model import Asked, Declaration, Variant
 from nexus.variants.pins import Pin
 from nexus.variants.ports import Resolution
 from nexus.variants.resolution import Committed
 
 _WORKERS = 2
-_MAX_TRIED = 24
-_MAX_PYTHONS = 3
 _MAX_TOGETHER = 6
-NOT_RUN = "it resolves; whether `{}` runs with that was not tried, its own release denies it"
 
 
 class Kind(StrEnum):
@@ -87,30 +84,6 @@ class Tried:
     reason: str = ""
     changes: tuple[tuple[str, graph.Change], ...] = ()  # variant, change against the committed pins
     found: str = ""  # the version it came to, for a solution that lets a package move
-
-
-def propose(
-    declaration: Declaration,
-    conflict: Conflict,
-    standings: Mapping[str, Standing] | None = None,
-    members: frozenset[str] | None = None,
-) -> tuple[Solution, ...]:
-    """Every solution worth trying for the conflict, small interventions first, once each."""
-    whole = declaration.variants[conflict.variant]
-    variant = replace(whole, requirements=tuple(one for one in whole.requirements if one.text not in conflict.apart))
-    found: list[Solution] = []
-    for side in conflict.sides:
-        found += _relaxed(declaration, variant, side.asked)
-        found += _any_version(declaration, variant, side.asked)
-        found += _left_out(declaration, variant, side.asked)
-        if members is None or side.asked.name in members:
-            found += _moved(declaration, variant, side.asked, (standings or {}).get(side.asked.name))
-    found += _newer_python(declaration, variant, conflict)
-    found += _built(variant, conflict)
-    found += _overridden(variant, conflict)
-    once = {(one.questions, one.overrides, one.requires_python, one.untried): one for one in reversed(found)}
-    order = list(Kind)
-    return tuple(sorted(once.values(), key=lambda solution: (order.index(solution.kind), found.index(solution))))[:_MAX_TRIED]
 
 
 def try_all(
@@ -224,142 +197,3 @@ def _version(pins: Iterable[Pin], package: str) -> str:
 
 def _first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else ""
-
-
-# ── proposals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _relaxed(declaration: Declaration, variant: Variant, asked: Asked) -> Iterator[Solution]:
-    """Without its upper bound, and without its lower one. An exact pin is `_any_version`'s to free."""
-    bounds = list(SpecifierSet(asked.specifier))
-    if asked.url or any(bound.operator in ("==", "===") for bound in bounds):
-        return
-    for operators, word in ((("<", "<=", "~="), "upper"), ((">", ">=", "~="), "lower")):
-        left = [bound for bound in bounds if bound.operator not in operators]
-        if "~=" in operators and word == "upper":
-            left += [Specifier(f">={bound.version}") for bound in bounds if bound.operator == "~="]
-        if len(left) == len(bounds) and set(left) == set(bounds):
-            continue
-        after = asked.rewritten(specifier=",".join(str(bound) for bound in left))
-        yield _replaced(declaration, variant, asked, after, Kind.RELAX, f"drop the {word} bound of `{asked.text}`: `{after}`")
-
-
-def _any_version(declaration: Declaration, variant: Variant, asked: Asked) -> Iterator[Solution]:
-    if asked.specifier:
-        after = asked.rewritten(specifier="")
-        yield _replaced(declaration, variant, asked, after, Kind.VERSION, f"take another version of `{asked.name}`")
-
-
-def _replaced(declaration: Declaration, variant: Variant, asked: Asked, after: str, kind: Kind, text: str) -> Solution:
-    requirements = tuple(after if one == asked else one.text for one in variant.requirements)
-    refused = ""
-    if variant.name == "product" and asked.name == declaration.rules.engine:
-        refused = f"`product` stays on its pin of `{asked.name}`"
-    edit = Edit(variant=variant.name, before=asked.text, after=after, line=asked.line)
-    return Solution(
-        kind=kind, text=text, edits=(edit,), questions=((variant.name, requirements),), refused=refused, package=asked.name
-    )
-
-
-def _left_out(declaration: Declaration, variant: Variant, asked: Asked) -> Iterator[Solution]:
-    refused = ""
-    if asked.name == declaration.rules.engine and variant.name in WITH_ENGINE:
-        refused = f"`{variant.name}` must contain `{asked.name}`"
-    edit = Edit(variant=variant.name, before=asked.text, after="", line=asked.line)
-    yield Solution(
-        kind=Kind.LEAVE_OUT, text=f"leave `{asked.name}` out of `{variant.name}`", edits=(edit,), refused=refused,
-        questions=((variant.name, _without(variant, asked)),),
-    )  # fmt: skip
-
-
-def _moved(declaration: Declaration, variant: Variant, asked: Asked, standing: Standing | None) -> Iterator[Solution]:
-    """To each other variant that does not have it; its class decides whether it may stand there, and with which extra."""
-    if asked.name == declaration.rules.engine:
-        return
-    for name, other in declaration.variants.items():
-        if name == variant.name or other.of(asked.name):
-            continue
-        refused, text = _placed(asked, name, standing, declaration.rules.engine)
-        gone = Edit(variant=variant.name, before=asked.text, after="", line=asked.line)
-        new = Edit(variant=name, before="", after=text, line=other.line)
-        kept = tuple(one.text for one in other.requirements)
-        yield Solution(
-            kind=Kind.MOVE, text=f"move `{asked.name}` from `{variant.name}` to `{name}`", edits=(gone, new), refused=refused,
-            questions=((variant.name, _without(variant, asked)), (name, (*kept, text))),
-        )  # fmt: skip
-
-
-def _placed(asked: Asked, name: str, standing: Standing | None, engine: str) -> tuple[str, str]:
-    """Why the package may not stand in the variant (or empty), and how it is written there."""
-    if standing is None:
-        return "", asked.text
-    with_engine = name in WITH_ENGINE
-    if with_engine and standing.kind is PackageClass.ECOSYSTEM_ONLY:
-        return f"`{asked.name}` never asks for `{engine}` (ecosystem-only)", asked.text
-    if not with_engine and standing.kind is PackageClass.DEPENDENT:
-        return f"`{asked.name}` always needs `{engine}` (engine-dependent)", asked.text
-    if standing.kind is not PackageClass.AGNOSTIC:
-        return "", asked.text
-    extras = (asked.extras | {standing.extras[0]}) if with_engine else asked.extras - set(standing.extras)
-    return "", asked.rewritten(extras=extras)
-
-
-def _newer_python(declaration: Declaration, variant: Variant, conflict: Conflict) -> Iterator[Solution]:
-    """Without the Pythons for which no release that fits was made; the registry's lowest one rises for every variant."""
-    before = declaration.requires_python
-    upper = [str(bound) for bound in SpecifierSet(before) if bound.operator not in (">=", ">", "~=", "==")]
-    newer = [text for text in proof.pythons(conflict.proof) if Version(text) > Version(declaration.lowest_python)]
-    for lowest in newer[:_MAX_PYTHONS]:
-        after = ",".join([f">={lowest}", *sorted(upper)])
-        edit = Edit(
-            variant="", before=f'requires-python = "{before}"' if before else "", after=f'requires-python = "{after}"',
-            line=declaration.python_line,
-        )  # fmt: skip
-        yield Solution(
-            kind=Kind.PYTHON, text=f"require Python {lowest} or later", edits=(edit,), requires_python=after,
-            questions=((variant.name, tuple(one.text for one in variant.requirements)),),
-        )  # fmt: skip
-
-
-def _built(variant: Variant, conflict: Conflict) -> Iterator[Solution]:
-    """Named and not tried: a build runs the code of whatever release the resolver comes to."""
-    if conflict.contested in proof.without_wheels(conflict.proof):
-        edit = Edit(variant="", before="", after="build = true")
-        yield Solution(
-            kind=Kind.BUILD, text=f"allow `{conflict.contested}` to be built from its source archive", edits=(edit,), questions=(),
-            untried="a build runs the package's code: try it with `--build`",
-        )  # fmt: skip
-
-
-def _overridden(variant: Variant, conflict: Conflict) -> Iterator[Solution]:
-    """As if the owner of the package before the contested one had relaxed its bound: shows what a release of it would mend."""
-    requirements = tuple(one.text for one in variant.requirements)
-    for side in conflict.sides:
-        if not side.chain or len(conflict.sides) == 1:
-            continue
-        wanted = _others_demand(conflict, side)
-        parent = proof.name_of(side.chain[-1].package)
-        text = f'ask the owner of `{parent}` to allow `{wanted}` (until then: `[tool.uv] override-dependencies = ["{wanted}"]`)'
-        yield Solution(
-            kind=Kind.OVERRIDE,
-            text=text,
-            edits=(),
-            questions=((variant.name, requirements),),
-            overrides=(wanted,),
-            package=conflict.contested,
-            caution=NOT_RUN.format(parent),
-        )
-
-
-def _others_demand(conflict: Conflict, side: Side) -> str:
-    """What the other sides ask of the contested package."""
-    for other in conflict.sides:
-        if other is not side:
-            demand = (other.chain[-1].needs if other.chain else other.asked.text).partition(";")[0].strip()
-            if proof.name_of(demand) == conflict.contested and not any(mark in demand for mark in " |"):
-                return demand
-    return conflict.contested
-
-
-def _without(variant: Variant, asked: Asked) -> tuple[str, ...]:
-    return tuple(one.text for one in variant.requirements if one != asked)

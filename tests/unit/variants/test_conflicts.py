@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from nexus.kernel.errors import ResolverUnavailable
-from nexus.variants import classes, conflicts, explanation, model, picture, proof, resolution, solutions, suspects
+from nexus.variants import classes, conflicts, explanation, model, picture, proof, proposals, resolution, solutions, suspects
 from nexus.variants.classes import PackageClass, Standing
 from nexus.variants.conflicts import Answerable, Conflict, Registry, Solver
 from nexus.variants.model import Declaration
@@ -109,7 +109,7 @@ def test_an_index_that_goes_away_is_no_conflict() -> None:
 def tried(text: str = TEXT, standings: Mapping[str, Standing] | None = None) -> tuple[Tried, ...]:
     asked = solver()
     declared, conflict = found(text, asked)
-    proposed = solutions.propose(declared, conflict, standings, frozenset(UNIVERSE))
+    proposed = proposals.propose(declared, conflict, standings, frozenset(UNIVERSE))
     return solutions.try_all(declared, proposed, asked, resolution.Committed())
 
 
@@ -166,14 +166,14 @@ def test_the_engine_of_product_is_not_negotiable() -> None:
     universe = {**UNIVERSE, "vllm": {"1.0": ["shared<2"], "2.0": []}}
     declared = model.read(text)
     (conflict,) = conflicts.find(known(declared), declared.variants["product"], solver(universe))
-    refused = [one.text for one in solutions.propose(declared, conflict) if one.refused]
+    refused = [one.text for one in proposals.propose(declared, conflict) if one.refused]
     assert refused == ["take another version of `vllm`", "leave `vllm` out of `product`"]
 
 
 def test_solutions_that_could_not_be_tried_say_so() -> None:
     """A budget that is used up and an index that is away give `untried`, with the reason."""
     declared, conflict = found()
-    proposed = solutions.propose(declared, conflict)
+    proposed = proposals.propose(declared, conflict)
     late = solutions.try_all(declared, proposed, solver(budget_s=-1), resolution.Committed())
     away = solutions.try_all(declared, proposed, solver(resolver=TableResolver(UNIVERSE, fail_after=0)), resolution.Committed())
     assert {one.outcome for one in (*late, *away)} == {Outcome.UNTRIED}
@@ -195,7 +195,7 @@ def test_conflicts_that_have_no_part_in_another_are_each_found() -> None:
     assert sorted(side.asked.name for one in both for side in one.sides) == ["base", "left", "right", "up"]
     for one in both:
         assert sorted(one.apart) == sorted(side.asked.text for other in both if other is not one for side in other.sides)
-        outcomes = solutions.try_all(declared, solutions.propose(declared, one), asked, resolution.Committed())
+        outcomes = solutions.try_all(declared, proposals.propose(declared, one), asked, resolution.Committed())
         assert outcomes[0].outcome is Outcome.WORKS
 
 
@@ -239,7 +239,7 @@ def test_a_newer_python_is_a_solution() -> None:
     text = TEXT.replace(">=3.12", ">=3.12,<4")
     declared, conflict = found(text)
     needs = "Because left>=2 depends on Python>=3.14 and left==1.0 depends on Python>=3.13, we can conclude that no."
-    proposed = solutions.propose(declared, replace(conflict, proof=needs))
+    proposed = proposals.propose(declared, replace(conflict, proof=needs))
     newer = [one for one in proposed if one.kind is Kind.PYTHON]
     assert [one.requires_python for one in newer] == [">=3.13,<4", ">=3.14,<4"]
     assert newer[0].edits[0].line == 3
@@ -255,7 +255,7 @@ def test_a_build_is_named_and_not_tried() -> None:
     declared, conflict = found(TEXT.replace('  "right",\n', "").replace("left==1.0", "left>=9"))
     assert (conflict.contested, len(conflict.sides)) == ("left", 1)
     resolver = TableResolver(UNIVERSE)
-    built = [one for one in solutions.propose(declared, replace(conflict, proof=wheels)) if one.kind is Kind.BUILD]
+    built = [one for one in proposals.propose(declared, replace(conflict, proof=wheels)) if one.kind is Kind.BUILD]
     (one,) = solutions.try_all(declared, built, solver(resolver=resolver), resolution.Committed())
     assert (one.outcome, one.solution.edits[0].after, resolver.problems) == (Outcome.UNTRIED, "build = true", [])
     assert "--build" in one.reason

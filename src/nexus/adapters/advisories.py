@@ -124,12 +124,12 @@ def _read_source(path: Path) -> tuple[list[tuple[str, Advisory]], list[Finding],
         )
     held: list[tuple[str, Advisory]] = []
     for given, data in files:
-        name = advisories.printable(given)
+        name = documents.printable(given)
         limits.count(given, data)
         found, wrong = _read_record(name, data)
         held += [(name, item) for item in found]
         findings += wrong
-    findings = [replace(finding, file=advisories.printable(finding.file)) for finding in findings]
+    findings = [replace(finding, file=documents.printable(finding.file)) for finding in findings]
     source = Source(
         name=path.name, kind=kind, records=limits.records, sha256=limits.digest.hexdigest(), revision=_revision(path),
         date=auditsnapshot.newest(item for _, item in held),

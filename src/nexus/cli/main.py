@@ -107,7 +107,9 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except NexusError as error:
-        sys.stderr.write(_told(error.text()) + "\n")
+        from nexus.kernel.documents import printable
+
+        sys.stderr.write(printable(error.text(), keep="\n\t") + "\n")  # words of others are shown, not obeyed
         return error.exit_code
     return code if isinstance(code, int) else 0  # what `ctx.exit` was given
 
@@ -132,13 +134,6 @@ def _unwritable(error: OSError) -> int:
         sys.stderr.write(f"error: the output cannot be written: {error.strerror}\n")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail again at the exit
     return 1
-
-
-def _told(text: str) -> str:
-    """The text without what moves a cursor: words of a service, a file or a run are shown, not obeyed."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
 
 
 def _interrupted() -> int:

@@ -121,12 +121,9 @@ def _cell(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     if isinstance(value, (list, tuple, set, frozenset)):
         return ", ".join(_cell(item) for item in value)
-    return _printable(str(value))
+    from nexus.kernel.documents import printable
 
-
-def _printable(text: str) -> str:
-    """Without control characters: a name from elsewhere must not move the cursor of this terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text.replace("\n", " "))
+    return printable(str(value).replace("\n", " "))
 
 
 def _table(rows: Sequence[Row], names: Sequence[str], *, header: bool = True) -> str:

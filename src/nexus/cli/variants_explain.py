@@ -79,13 +79,14 @@ def answerable(root: Path) -> dict[str, Answerable]:
 
 
 def _print(found: list[Explanation], fmt: str) -> None:
+    from nexus.kernel.documents import printable
     from nexus.variants import explanation
 
     if fmt != "text":
         sys.stdout.write(output.render([explanation.data(one) for one in found], fmt))
         return
     for one in found:
-        sys.stdout.write("".join(character for character in explanation.text(one) if character.isprintable() or character == "\n"))
+        sys.stdout.write(printable(explanation.text(one), keep="\n"))
 
 
 def _draw(found: list[Explanation], path: Path) -> None:

@@ -121,9 +121,11 @@ class Positions:
         return self._nodes
 
 
-def printable(text: str) -> str:
-    """*text* without characters that would move a terminal's cursor or forge a line of output."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+def printable(text: str, keep: str = "") -> str:
+    """*text* without characters that would move a terminal's cursor or forge a line of output, but for those to *keep*."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def shown(value: object) -> str:

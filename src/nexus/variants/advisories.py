@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from nexus.kernel import documents
-from nexus.kernel.documents import Finding, Path
+from nexus.kernel.documents import Finding, Path, printable
 
 ECOSYSTEM = "PyPI"
 EVENTS = ("introduced", "fixed", "last_affected", "limit")
@@ -104,11 +104,6 @@ def parse(text: str) -> Version | None:
 def normalise(name: str) -> str:
     """The name as PEP 503 compares it."""
     return canonicalize_name(name)
-
-
-def printable(text: str) -> str:
-    """Without control characters: what a stranger wrote must not move the cursor of a terminal."""
-    return text if text.isprintable() else "".join(item if item.isprintable() else "\N{REPLACEMENT CHARACTER}" for item in text)
 
 
 def is_name(name: str) -> bool:

@@ -21,7 +21,7 @@ from packaging.version import InvalidVersion, Version
 
 from nexus.catalog import project as project_files
 from nexus.catalog import rulebook
-from nexus.kernel.documents import Finding
+from nexus.kernel.documents import Finding, printable
 from nexus.variants.ports import Target
 
 FILE = "pyproject.toml"
@@ -384,5 +384,5 @@ def _lowest(requires_python: str) -> str:
 
 
 def _clip(value: Any) -> str:
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
+    text = printable(str(value))
     return text if len(text) <= 80 else text[:77] + "…"

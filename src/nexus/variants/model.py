@@ -127,6 +127,7 @@ def read(text: str, file: str = FILE) -> Declaration:
     """The declaration in a `pyproject.toml`; what cannot be used is missing in it and stands in its findings."""
     if len(text) > _MAX_BYTES:
         return Declaration(findings=(Finding(code="NX-V01", file=file, message=f"the file is larger than {_MAX_BYTES} bytes"),))
+    text = text.removeprefix("\ufeff")  # a byte order mark, which `uv` passes over as well
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

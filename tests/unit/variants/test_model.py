@@ -110,6 +110,12 @@ def test_shared_dependencies_and_references_to_own_extras_belong_to_a_variant() 
     assert names == ["idna", "jinja2", "rich"]
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    """As `uv` and the checks of the catalogue do; lines and columns are those of the text after it."""
+    text = '[project]\nname = "r"\n[project.optional-dependencies]\necosystem = ["rich", "!"]\n'
+    assert model.read("\ufeff" + text) == model.read(text)
+
+
 def test_own_extras_are_found_in_any_spelling() -> None:
     """`r[chem-lab]` stands for the extra that is declared as `Chem_Lab`."""
     extras = '[project.optional-dependencies]\nChem_Lab = ["rdkit"]\necosystem = ["r[chem-lab]"]\n'

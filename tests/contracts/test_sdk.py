@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -497,3 +498,17 @@ def test_addresses_are_checked(server: str, monkeypatch: pytest.MonkeyPatch) -> 
         return
     with pytest.raises(InvalidInput):
         NexusClient(server)
+
+
+def test_a_program_that_finds_no_service_prints_what_to_do_and_no_words_of_libraries() -> None:
+    """What Python prints of an error nobody caught ends with what is wrong and the hint; the client library's chain is left out."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with (
+            Nexus(f"http://127.0.0.1:{closed.getsockname()[1]}", retry_for=0) as nexus,
+            pytest.raises(ServiceUnreachable) as caught,
+        ):
+            nexus.submit("anything", {})
+    printed = "".join(traceback.format_exception(caught.value))
+    assert "aiohttp" not in printed
+    assert printed.rstrip().splitlines()[-1].startswith("hint: start one with `nexus serve`")

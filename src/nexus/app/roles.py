@@ -95,7 +95,9 @@ class Service:
         parts = self._parts
         receiver = "" if self._doors.receiver_url == self.address else f", receiver {self._doors.receiver_url}"
         known, waiting = len(parts.algorithms.templates()), parts.dispatcher.backlog()
-        return f"nexus ready on {self.address}{receiver} ({known} algorithms, {waiting} runs waiting, data in {parts.folder.path})"
+        return (
+            f"nexus ready on {self.address}{receiver} (algorithms: {known}, runs waiting: {waiting}, data in {parts.folder.path})"
+        )
 
     async def begin(self) -> None:
         """Adopts what runs, then starts the loops and opens the doors to new work."""

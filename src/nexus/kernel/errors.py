@@ -33,6 +33,8 @@ class NexusError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # what Python prints of an error nobody caught says it too
 
     def text(self) -> str:
         """``error[CODE]: message``, and the hint on a line of its own."""

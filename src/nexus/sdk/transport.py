@@ -165,7 +165,6 @@ class Transport:
                 raise self._untrusted(error) from error
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 failure: NexusError = self._unreachable(error)
-                failure.__cause__ = error
             except _Refused as refused:
                 if refused.status not in retry.RETRIED_STATUSES:
                     raise refused.error from None

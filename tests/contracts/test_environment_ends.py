@@ -7,11 +7,13 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from nexus.adapters.environments import Environments
+from nexus.adapters.process import watch
 from nexus.runs.ports import LaunchFailed
 from tests.contracts.engine_subject import PATIENCE_S
 from tests.contracts.test_environments import Bench, ask
@@ -175,6 +177,40 @@ async def test_what_a_killed_service_left_building_is_ended_by_the_next(hanging:
     with pytest.raises(LaunchFailed):
         await lost
     await following.stop()
+
+
+async def test_no_uv_of_ours_is_taken_for_one_that_was_left(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the question for an interpreter is asked before what a killed service left has been ended: it would end with it."""
+    (hanging.folder / "go").touch()
+    looked, go_on = threading.Event(), threading.Event()
+    end_marked = watch.end_marked
+
+    def slowly(*marks: str) -> None:
+        looked.set()
+        assert go_on.wait(PATIENCE_S)
+        end_marked(*marks)
+
+    monkeypatch.setattr(watch, "end_marked", slowly)
+    environments = hanging.environments()
+    await environments.start()
+    assert await asyncio.to_thread(looked.wait, PATIENCE_S)
+    asked = asyncio.create_task(environments.ready(hanging.requirements("tool==1.0\n")))
+    await asyncio.wait([asked], timeout=0.3)
+    assert not hanging.calls.exists()
+    go_on.set()
+    assert ask(await asked, "import tool; print(tool.version)") == "1.0"
+    await environments.stop()
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_uv_that_was_killed_may_fare_better_another_time(hanging: Hanging, known: bool) -> None:
+    """What ends `uv` from outside (the kernel short of memory, an operator) says nothing of the environment: it is tried again."""
+    hanging.uv.write_text("#!/bin/sh\nkill -9 $$\n")
+    environments = hanging.ready_to_build() if known else hanging.environments()
+    with pytest.raises(LaunchFailed) as caught:
+        await environments.ready(hanging.requirements("tool==1.0\n"))
+    assert not caught.value.permanent
+    await environments.stop()
 
 
 async def test_a_start_removes_what_is_half_built_and_nothing_else(hanging: Hanging) -> None:

@@ -113,6 +113,8 @@ class Environments:
         known = self._known.get(mark)
         if known is not None and _usable(known.folder):
             return known
+        if self._clearing is not None:
+            await asyncio.shield(self._clearing)  # or it would take a `uv` of ours for one that a killed service left
         recipe = await asyncio.to_thread(read_recipe, local, self._wheels)
         interpreter = await self._interpreter(recipe.python)
         key = recipe.key(interpreter, self._gate.name if self._gate is not None else "")
@@ -159,8 +161,6 @@ class Environments:
     async def _built(self, key: str, recipe: Recipe, interpreter: str) -> LocalEnvironment:
         folder = self._folder / key
         environment = LocalEnvironment(folder=folder, programs=folder / "bin")
-        if self._clearing is not None:
-            await asyncio.shield(self._clearing)
         if _usable(folder):
             return environment
         async with self._slots, _lock(self._folder / f"{key}.lock") as held:
@@ -211,7 +211,7 @@ class Environments:
         code, output = await self._uv_output("python", "find", "--no-project", "--no-python-downloads", "--system", wanted)
         lines = output.strip().splitlines()
         if code or not lines:
-            raise LaunchFailed(f"no Python `{wanted}` was found on this machine", _last(output))
+            raise LaunchFailed(f"no Python `{wanted}` was found on this machine", _last(output), permanent=_has_answered(code))
         self._interpreters[wanted] = lines[-1].strip()
         return self._interpreters[wanted]
 
@@ -222,7 +222,7 @@ class Environments:
                 f"the environment of `{recipe.name}` was not built within {self._limit_s:g} s", _last(output), permanent=False
             )
         if code:
-            permanent = not any(sign in output for sign in _UNREACHABLE)
+            permanent = _has_answered(code) and not any(sign in output for sign in _UNREACHABLE)
             raise LaunchFailed(f"the environment of `{recipe.name}` could not be built", _last(output), permanent=permanent)
 
     async def _uv_output(self, *arguments: str, held: int | None = None, cwd: Path | None = None) -> tuple[int | None, str]:
@@ -279,6 +279,11 @@ async def _end(process: asyncio.subprocess.Process | None, mark: str) -> None:
     if process is not None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _GONE_S)
+
+
+def _has_answered(code: int | None) -> bool:
+    """Whether a program ended by itself: one that was killed, or ran out of time, may fare better another time."""
+    return code is not None and code >= 0
 
 
 def _remove_unheld(folder: Path) -> None:

@@ -62,7 +62,7 @@ def ask(value: str | None, question: str, flag: str, *, refuse: Callable[[str], 
         raise click.UsageError(f"Missing option '{flag}' (there is no terminal to ask on).")
     while True:
         answer = str(click.prompt(question, default="" if optional else None, show_default=False, err=True)).strip()
-        reason = refuse(answer) if answer else ""
+        reason = refuse(answer) if answer or not optional else ""
         if not reason:
             return answer
         output.note(reason)

@@ -116,8 +116,8 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def _each(refuse: Callable[[str], str]) -> Callable[[str], str]:
-    """Why the first wrong part of a list with commas is refused."""
-    return lambda text: next((reason for part in _parts(text) if (reason := refuse(part))), "")
+    """Why the first wrong part of a list with commas is refused, or a list of nothing."""
+    return lambda text: next((reason for part in _parts(text) or ("",) if (reason := refuse(part))), "")
 
 
 def _refuse_name(found: Snapshot) -> Callable[[str], str]:

@@ -86,6 +86,12 @@ def test_an_edit_that_goes_on_is_told_as_such(interrupted: Path) -> None:
     assert edits.state(interrupted) == ""
 
 
+def test_a_file_of_the_longest_name_is_written(tmp_path: Path) -> None:
+    """A name may have 255 bytes, and so may that of the file which takes its place."""
+    edits.write_file(tmp_path / ("図" * 85), "x")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("図" * 85, "x")]
+
+
 def test_two_who_look_do_not_take_one_another_for_an_edit(interrupted: Path) -> None:
     """Looking whether an edit goes on holds nobody up who looks as well."""
     with edits._locked(interrupted, fcntl.LOCK_SH):

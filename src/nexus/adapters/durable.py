@@ -17,7 +17,7 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     A file that is replaced keeps its mode; a new one has *mode*, less what the umask takes away.
     """
     kept = path.stat().st_mode & 0o777 if path.exists() else None
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}")  # of at most 255 bytes in any script
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(handle, "wb") as file:

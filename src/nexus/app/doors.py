@@ -60,8 +60,7 @@ class Doors:
         """Not ready, no new runs, open requests are answered within *timeout*, then the sockets close."""
         self._why_not = "the service is stopping"
         self.application.drain()
-        for server in self._servers:
-            await server.drain(timeout.total_seconds())
+        await asyncio.gather(*(server.drain(timeout.total_seconds()) for server in self._servers))
 
     async def _listen_inside(self) -> str:
         """Listens on the loopback port of the last life if that is free: algorithms that outlived it know no other."""

@@ -66,6 +66,19 @@ def state(root: Path) -> str:
     return f"an edit of this registry was interrupted, and what follows may be half of it; {undo}"
 
 
+def settle(root: Path) -> bool:
+    """Undoes an interrupted edit before a command reads what it is going to change. Whether there was one.
+
+    Raises RegistryEditRefused: another edit goes on, or this one cannot be undone.
+    """
+    if not (root / STAGE).exists():
+        return False
+    with _locked(root):
+        held = (root / STAGE / _JOURNAL).exists()
+        recover(root)
+    return held
+
+
 def recover(root: Path) -> None:
     """Undoes an edit that was interrupted; does nothing when there is none. Safe to interrupt and repeat.
 

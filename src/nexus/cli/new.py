@@ -47,7 +47,7 @@ def package(
     """
     from nexus.catalog import editing, formats, views
 
-    place, found = registry.load(root)
+    place, found = registry.load(root, to_edit=not dry_run)
     guided = name is None
     name = edit.ask(name, "Name of the Python package", "NAME", refuse=_refuse_name(found))
     if not owners:
@@ -95,7 +95,7 @@ def model(
     """
     from nexus.catalog import editing, formats
 
-    place, found = registry.load(root)
+    place, found = registry.load(root, to_edit=not dry_run)
     id_ = edit.ask(repository, "Hugging Face repository (organisation/model)", "ORG/MODEL", refuse=formats.refuse_model_id)
     package = edit.ask(package, "Package it belongs to", "--package", refuse=_refuse_package(found))
     tests = tests or found.project.severities.get("testing-missing", found.project.severities.get("NX-C048")) == "error"

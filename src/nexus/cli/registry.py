@@ -58,26 +58,28 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def load(start: Path) -> tuple[Path, Snapshot]:
-    """The registry that *start* is, or is in. Raises NotARegistry."""
+def load(start: Path, *, to_edit: bool = False) -> tuple[Path, Snapshot]:
+    """The registry that *start* is, or is in; *to_edit*: an interrupted edit is undone before it is read. Raises NotARegistry."""
     from nexus.adapters import checkout
     from nexus.catalog import snapshot
 
     root = checkout.find_root(start)
-    tell_edit(root)
+    tell_edit(root, undo=to_edit)
     with without_collector():
         return root, snapshot.build(checkout.read_folder(root))
 
 
-def tell_edit(root: Path) -> None:
-    """Says on stderr that an edit of the registry goes on, or was interrupted."""
+def tell_edit(root: Path, *, undo: bool = False) -> None:
+    """Says on stderr that an edit of the registry goes on, or was interrupted; with *undo*, undoes the latter."""
     from nexus.catalog import files
 
     if not (root / files.EDIT).exists():
         return
     from nexus.adapters import edits
 
-    if told := edits.state(root):
+    if undo and edits.settle(root):
+        output.note("an edit of this registry was interrupted; it was undone first")
+    elif told := edits.state(root):
         output.note(told)
 
 

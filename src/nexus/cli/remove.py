@@ -27,7 +27,7 @@ def package(name: str, root: Path, yes: bool, dry_run: bool) -> None:
     """
     from nexus.catalog import editing
 
-    place, found = registry.load(root)
+    place, found = registry.load(root, to_edit=not dry_run)
     edit.carry_out(place, found, editing.remove_package(found, name), yes=yes, dry_run=dry_run)
 
 
@@ -41,5 +41,5 @@ def model(name: str, root: Path, yes: bool, dry_run: bool) -> None:
     """
     from nexus.catalog import editing
 
-    place, found = registry.load(root)
+    place, found = registry.load(root, to_edit=not dry_run)
     edit.carry_out(place, found, editing.remove_model(found, name), yes=yes, dry_run=dry_run)

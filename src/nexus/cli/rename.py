@@ -28,7 +28,7 @@ def package(old: str, new: str, root: Path, yes: bool, dry_run: bool) -> None:
     """
     from nexus.catalog import editing
 
-    place, found = registry.load(root)
+    place, found = registry.load(root, to_edit=not dry_run)
     edit.carry_out(place, found, editing.rename_package(found, old, new), yes=yes, dry_run=dry_run)
 
 
@@ -44,5 +44,5 @@ def model(name: str, folder: str, id_: str, root: Path, yes: bool, dry_run: bool
     """
     from nexus.catalog import editing
 
-    place, found = registry.load(root)
+    place, found = registry.load(root, to_edit=not dry_run)
     edit.carry_out(place, found, editing.rename_model(found, name, folder, id_), yes=yes, dry_run=dry_run)

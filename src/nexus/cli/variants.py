@@ -107,7 +107,7 @@ def resolve(
     from nexus.variants.ports import Resolution, Unsatisfiable
 
     names, renewed = _sort_upgrade(names, upgrade)
-    registry = load(names, root, usable=True, build=how.build)
+    registry = load(names, root, usable=True, build=how.build, to_edit=not dry_run)
     uv, place = uv_of(how, registry.declaration), str(registry.root.resolve())
     output.note(f"resolving {', '.join(variant.name for variant in registry.chosen)} …")
     lock: str | None = None
@@ -305,10 +305,10 @@ def _sort_upgrade(names: tuple[str, ...], upgrade: tuple[str, ...]) -> tuple[tup
     return names, None if everything else tuple(packages)
 
 
-def load(names: Sequence[str], root: Path | None, *, usable: bool = False, build: bool = False) -> Registry:
+def load(names: Sequence[str], root: Path | None, *, usable: bool = False, build: bool = False, to_edit: bool = False) -> Registry:
     """The registry, its declaration and pins. With *usable*, errors of the declaration are printed and end the command.
 
-    *build* allows what `build = true` in `[tool.nexus]` allows.
+    *build* allows what `build = true` in `[tool.nexus]` allows; *to_edit*: an interrupted edit is undone before it is read.
     """
     from nexus.adapters import history
     from nexus.kernel.errors import InvalidInput
@@ -321,7 +321,7 @@ def load(names: Sequence[str], root: Path | None, *, usable: bool = False, build
         wanted += places  # an unknown name: refused with the declared ones
         places = []
     place = _place(Path(places[0]) if places else root)
-    tell_edit(place)
+    tell_edit(place, undo=to_edit)
     declaration, committed = _read(history.read_texts(place, _paths()))
     if build:
         declaration = replace(declaration, rules=replace(declaration.rules, build=True))

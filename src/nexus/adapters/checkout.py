@@ -79,11 +79,13 @@ class _Walk:
             if os.path.lexists(place):
                 # A folder above it may be the link: `.github` that leads elsewhere.
                 self._take(name, link=os.path.realpath(place) != f"{self.real_root}/{name}")
-        for folder in (places.PACKAGES, places.BENCHMARKS) if package is None else (places.PACKAGES,):
-            if os.path.islink(f"{self.root}/{folder}"):  # noqa: PTH114 - strings all through, for the speed of large trees
-                self._link(folder)
+        for folder in (places.PACKAGES, places.BENCHMARKS) if package is None else (f"{places.PACKAGES}/{package}",):
+            above = (folder.partition("/")[0], folder)
+            linked = next((place for place in above if os.path.islink(f"{self.root}/{place}")), None)  # noqa: PTH114 - for speed
+            if linked is not None:
+                self._link(linked)
             else:
-                self._folder(folder if package is None else f"{folder}/{package}", 1)
+                self._folder(folder, 1)
         return self._files()
 
     def read_only(self, folder: str) -> Files:

@@ -41,7 +41,7 @@ def package(ctx: click.Context, path: Path, fmt: str, strict: bool, fail_fast: b
     """
     from nexus.adapters import checkout
     from nexus.catalog import checks, snapshot
-    from nexus.kernel.documents import printable
+    from nexus.kernel.documents import printable, shown
     from nexus.kernel.errors import NotARegistry
 
     place = _package_place(path)
@@ -50,6 +50,9 @@ def package(ctx: click.Context, path: Path, fmt: str, strict: bool, fail_fast: b
     found = snapshot.build(checkout.read_package(place) if alone else checkout.read_folder(root, package=folder))
     one = next((entry for entry in found.packages if entry.folder == folder), None)
     if one is None:
+        for trouble in found.files.troubles:
+            if trouble.kind == "link" and trouble.path in ("packages", f"packages/{folder}"):
+                raise NotARegistry(f"{shown(trouble.path)} is a link that {trouble.detail}", hint="put the folder itself there")
         raise NotARegistry(f"`{path}` holds no file", hint="`nexus new package` starts one")
     report = checks.check_package(found, one, registry.today())
     if not alone and any(
@@ -192,7 +195,7 @@ def _package_place(path: Path) -> Path:
     from nexus.kernel.errors import NotARegistry, UnknownName
 
     if path.is_dir():
-        return path.resolve()
+        return path.parent.resolve() / path.name if path.is_symlink() else path.resolve()
     if len(path.parts) != 1:
         raise NotARegistry(f"{shown(path)} is no folder", hint="name the package's folder: packages/<package>")
     place = checkout.find_root(Path()) / files.PACKAGES / path

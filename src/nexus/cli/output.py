@@ -75,7 +75,11 @@ def _inline(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """A line for the person, on stderr."""
+    """A line for the person, on stderr, without what moves a cursor."""
+    if not text.isprintable():
+        from nexus.kernel.documents import printable
+
+        text = printable(text, keep="\n\t")
     sys.stderr.write(text + "\n")
 
 

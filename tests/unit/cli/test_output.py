@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nexus.cli import output
 from nexus.cli.main import main
 from nexus.cli.output import render
 
@@ -46,3 +47,9 @@ def test_words_of_others_do_not_reach_the_terminal_as_commands(capsys: pytest.Ca
     told = capsys.readouterr().err
     assert "\x1b" not in told
     assert "`a\N{REPLACEMENT CHARACTER}[2Jb` does not name a run" in told
+
+
+def test_a_note_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a note repeats of an argument, a file or a proof is shown, not obeyed; its own lines stay lines."""
+    output.note("no variant contains `a\x1b[31m`\n\tsee above")
+    assert capsys.readouterr().err == "no variant contains `a\N{REPLACEMENT CHARACTER}[31m`\n\tsee above\n"

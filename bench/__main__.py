@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bench import machine
@@ -11,7 +13,7 @@ from bench.model import Figure
 PAGE = Path(__file__).resolve().parent.parent / "docs/explanation/speed.md"
 
 
-def sections() -> dict[str, object]:
+def sections() -> dict[str, Callable[[], Iterable[Figure]]]:
     """Name → function that yields figures."""
     from bench import audit as audits
     from bench import catalog, command_line, memory, runs, variants
@@ -31,17 +33,25 @@ def sections() -> dict[str, object]:
 
 def main() -> int:
     known = sections()
-    wanted = [name for name in sys.argv[1:] if not name.startswith("-")] or list(known)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measures speed and memory; takes some ten minutes in all."
+    )
+    parser.add_argument("section", nargs="*", help=f"what to measure, of: {', '.join(known)} (all)")
+    parser.add_argument("--write", action="store_true", help=f"write the whole table to {PAGE.relative_to(PAGE.parents[2])}")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.section if name not in known]:
+        parser.error(f"no section `{unknown[0]}`; there are: {', '.join(known)}")
+    if asked.write and asked.section:
+        parser.error("the page holds every section: --write measures all")
     figures: list[Figure] = []
-    for name in wanted:
+    for name in asked.section or known:
         sys.stderr.write(f"measuring {name} …\n")
-        for figure in known[name]():  # type: ignore[operator]
+        for figure in known[name]():
             figures.append(figure)
             sys.stdout.write(figure.line() + "\n")
             sys.stdout.flush()
-    text = page(figures)
-    if "--write" in sys.argv:
-        PAGE.write_text(text)
+    if asked.write:
+        PAGE.write_text(page(figures))
     return 0
 
 

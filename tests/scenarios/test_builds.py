@@ -58,7 +58,9 @@ class Hanging:
         self.go, self.pids = folder / "go", folder / "pids"
         (self.project / "pyproject.toml").write_text(PROJECT)
         (self.project / "backend.py").write_text(BACKEND.format(go=self.go, pids=self.pids))
-        self.service = Service(folder, environ={"UV_NO_INDEX": "1", "UV_CACHE_DIR": str(folder / "cache")})
+        empty = folder / "index"
+        empty.mkdir()
+        self.service = Service(folder, environ={"UV_DEFAULT_INDEX": empty.as_uri(), "UV_CACHE_DIR": str(folder / "cache")})
         texts = [TEMPLATE.format(name=name, project=self.project) for name in ("one", "two")]
         self.service.manifests.write_text(self.service.manifests.read_text() + "".join(texts))
 

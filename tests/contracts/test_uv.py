@@ -487,6 +487,16 @@ def test_no_interpreter_is_ever_downloaded(local: Local, tmp_path: Path) -> None
     assert resolved(told) == {"pnever": "1"}
 
 
+def test_side_by_side_uv_asks_little_at_once_unless_told_otherwise(local: Local, tmp_path: Path) -> None:
+    """Bursts of several uv overrun name servers: each is told to ask for four things at a time, the user's number goes before."""
+    binary = tmp_path / "uv"
+    binary.write_text(f'#!{sys.executable}\nimport os\nprint("p==" + os.environ["UV_CONCURRENT_DOWNLOADS"])\n')
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    assert resolved(Uv(binary=str(binary), environ=local.environ()).resolve(problem("left"))) == {"p": "4"}
+    told = {**local.environ(), "UV_CONCURRENT_DOWNLOADS": "50"}
+    assert resolved(Uv(binary=str(binary), environ=told).resolve(problem("left"))) == {"p": "50"}
+
+
 def test_asking_for_versions_alone_builds_nothing(local: Local, tmp_path: Path) -> None:
     """A question without dependencies finds a release that has only a source archive, and does not run it to learn more."""
     mark = tmp_path / "built"

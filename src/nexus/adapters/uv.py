@@ -51,6 +51,7 @@ _NOISE = re.compile(r"\s*(warning:|Using CPython|Resolved \d|Querying|hint: Whil
 _STALE = "needs to be updated"
 _NO_WHEEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\{[^}]*\})?==\S+ has no usable wheels")
 _MAX_BUILT = 20
+_AT_ONCE = "4"  # requests of one uv: several run side by side, and name servers that drop bursts cost each 5 s (seen 9 times of 10)
 _WHEELS = ("--only-binary", ":all:", "--require-hashes")
 _NO_SOLUTION = "No solution found when resolving dependencies"
 
@@ -242,6 +243,7 @@ class Uv:
             and (index := indexes.pip_default(environment))
         ):
             environment["UV_DEFAULT_INDEX"] = index
+        environment.setdefault("UV_CONCURRENT_DOWNLOADS", _AT_ONCE)
         return environment | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
 
 

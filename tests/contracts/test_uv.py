@@ -1,4 +1,4 @@
-"""The uv adapter keeps the promises of Resolver and Locker, and the index reader those of PackageMetadata.
+"""The uv adapter keeps the promises of Resolver and Locker.
 
 The tests that need packages use small real ones from the configured index and are skipped, with the reason, when it does not
 answer. What must hold without an index uses a directory of wheels made here, or an address where nobody listens.
@@ -7,182 +7,30 @@ answer. What must hold without an index uses a directory of wheels made here, or
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
-import http.server
-import io
 import os
 import re
 import stat
 import subprocess
 import sys
-import tarfile
-import threading
 import time
-import zipfile
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from nexus.adapters.packageindex import PackageIndex
 from nexus.adapters.uv import Uv
-from nexus.kernel.errors import MetadataUnavailable, NexusError, ResolverUnavailable
-from nexus.variants import archives, classes, pins
-from nexus.variants.classes import PackageClass
+from nexus.kernel.errors import ResolverUnavailable
+from nexus.variants import archives, pins
 from nexus.variants.ports import Problem, Resolution, Target, Unsatisfiable
+from tests.contracts.wheel_index import Local, archive
 
-T = TypeVar("T")
 LINUX = Target(python="3.12", platform="x86_64-manylinux_2_28")
 
 
 def problem(*requirements: str, **options: object) -> Problem:
     return Problem(name="registry", requirements=requirements, python="3.11", requires_python=">=3.11", **options)  # type: ignore[arg-type]
-
-
-def wheel(folder: Path, name: str, version: str, *asked: str, extras: tuple[str, ...] = (), tag: str = "py3-none-any") -> Path:
-    """A wheel that holds nothing but its metadata."""
-    stem = f"{name.replace('-', '_')}-{version}"
-    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {one}" for one in asked)]
-    lines += [f"Provides-Extra: {extra}" for extra in extras]
-    files = {
-        f"{stem}.dist-info/METADATA": "\n".join(lines) + "\n",
-        f"{stem}.dist-info/WHEEL": f"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: {tag}\n",
-    }
-    path = folder / f"{stem}-{tag}.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        record = []
-        for inner, text in files.items():
-            archive.writestr(inner, text)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            record.append(f"{inner},sha256={digest},{len(text)}")
-        archive.writestr(f"{stem}.dist-info/RECORD", "\n".join([*record, f"{stem}.dist-info/RECORD,,"]) + "\n")
-    return path
-
-
-def archive(folder: Path, name: str, version: str, mark: Path) -> Path:
-    """A source archive whose dependencies only a build tells; the build leaves a mark."""
-    stem = f"{name}-{version}"
-    path = folder / f"{stem}.tar.gz"
-    described = f'[project]\nname = "{name}"\ndynamic = ["version", "dependencies"]\n'
-    described += '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    info = f"{name.replace('-', '_')}-{version}.dist-info"
-    backend = (
-        f"import pathlib\npathlib.Path({str(mark)!r}).write_text('built')\n"
-        "def prepare_metadata_for_build_wheel(folder, settings=None):\n"
-        f"    place = pathlib.Path(folder) / {info!r}\n    place.mkdir()\n"
-        f"    (place / 'METADATA').write_text({metadata!r})\n    return {info!r}\n"
-    )
-    with tarfile.open(path, "w:gz") as held:
-        for inner, text in {"pyproject.toml": described, "PKG-INFO": metadata, "backend.py": backend}.items():
-            entry = tarfile.TarInfo(f"{stem}/{inner}")
-            entry.size = len(text.encode())
-            held.addfile(entry, io.BytesIO(text.encode()))
-    return path
-
-
-class _Index(http.server.BaseHTTPRequestHandler):
-    """A simple API over a folder of wheels, with ranged reads and no sidecar files; counts what it was asked."""
-
-    def __init__(self, folder: Path, log: list[str], broken: threading.Event, *rest: object) -> None:
-        self.folder, self.log, self.broken = folder, log, broken
-        super().__init__(*rest)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        self.log.append(f"{self.path} {self.headers.get('Authorization', '')}".strip())
-        if self.broken.is_set():
-            self.send_error(503)
-        elif self.path.startswith("/simple/"):
-            self._page(self.path.split("/")[2])
-        else:
-            self._file(self.folder / self.path.rsplit("/", 1)[-1])
-
-    do_HEAD = do_GET
-
-    def _page(self, name: str) -> None:
-        files = sorted([*self.folder.glob("*.whl"), *self.folder.glob("*.tar.gz")])
-        held = [path for path in files if re.split(r"-\d", path.name)[0].replace("_", "-") == name]
-        links = [
-            f'<a href="/files/{path.name}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}">{path.name}</a>' for path in held
-        ]
-        if held:
-            self._send(200, "\n".join(["<!DOCTYPE html><html><body>", *links, "</body></html>"]).encode(), "text/html")
-        else:
-            self.send_error(404)
-
-    def _file(self, path: Path) -> None:
-        if not path.is_file():
-            self.send_error(404)
-            return
-        data, asked = path.read_bytes(), self.headers.get("Range")
-        if not asked:
-            self._send(200, data, "application/zip")
-            return
-        first, _, last = asked.removeprefix("bytes=").partition("-")
-        start, end = (
-            (int(first), min(int(last or len(data) - 1), len(data) - 1))
-            if first
-            else (max(len(data) - int(last), 0), len(data) - 1)
-        )
-        self._send(206, data[start : end + 1], "application/zip", f"bytes {start}-{end}/{len(data)}")
-
-    def _send(self, status: int, data: bytes, kind: str, content_range: str = "") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Accept-Ranges", "bytes")
-        if content_range:
-            self.send_header("Content-Range", content_range)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Local:
-    """A running index of wheels, and a uv that knows no other."""
-
-    def __init__(self, folder: Path, port: int, log: list[str], broken: threading.Event) -> None:
-        self.folder, self.port, self.log, self.broken = folder, port, log, broken
-
-    def environ(self, credentials: str = "") -> dict[str, str]:
-        address = f"http://{credentials}127.0.0.1:{self.port}/simple"
-        cache = str(self.folder / "cache")
-        return {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.folder),
-            "UV_DEFAULT_INDEX": address,
-            "UV_CACHE_DIR": cache,
-            "UV_HTTP_RETRIES": "0",
-        }
-
-    def uv(self, credentials: str = "", **options: object) -> Uv:
-        return Uv(environ=self.environ(credentials), **options)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[Local]:
-    log: list[str] = []
-    broken = threading.Event()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Index, tmp_path, log, broken))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    wheel(tmp_path, "left", "1.0", "shared<2")
-    wheel(tmp_path, "left", "2.0", "shared>=2")
-    wheel(tmp_path, "right", "1.0", "shared>=2", 'left[fast] ; extra == "all"', extras=("all",))
-    wheel(tmp_path, "shared", "1.0")
-    wheel(tmp_path, "shared", "2.0")
-    wheel(tmp_path, "windows-only", "1.0", tag="py3-none-win_amd64")
-    yield Local(tmp_path, server.server_address[1], log, broken)
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def resolved(answer: Resolution | Unsatisfiable) -> dict[str, str]:
@@ -353,129 +201,6 @@ def test_a_registry_s_own_lock_is_checked_renewed_and_exported(local: Local, tmp
     (root / "pyproject.toml").write_text(text.replace('"left<2"', '"left<2", "right"'))
     assert isinstance(local.uv().lock(str(root)), Unsatisfiable)
     assert (root / "uv.lock").read_text() == lock
-
-
-# ── the index reader ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def index(local: Local, credentials: str = "") -> PackageIndex:
-    return PackageIndex(environ=local.environ(credentials), cache=local.folder / "kept")
-
-
-def test_releases_come_oldest_first(local: Local) -> None:
-    """A project's releases are read from the simple API."""
-    assert [release.version for release in index(local).releases("Left")] == ["1.0", "2.0"]
-
-
-def test_metadata_is_read_from_a_part_of_the_wheel_and_kept(local: Local) -> None:
-    """M2: without a sidecar file the wheel is read in ranges; a second reader takes it from the cache."""
-    found = index(local).metadata("right", "1.0")
-    assert (found.requires_dist, found.extras) == (("shared>=2", 'left[fast] ; extra == "all"'), ("all",))
-    before = len([line for line in local.log if line.startswith("/files/")])
-    assert index(local).metadata("right", "1.0") == found
-    assert len([line for line in local.log if line.startswith("/files/")]) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "version"), [("nobody-has-this", "1"), ("left", "9"), ("../../etc/passwd", "1"), ("-e", "1"), ("a\nb", "1")]
-)
-def test_what_is_not_there_is_an_error(local: Local, name: str, version: str) -> None:
-    """M1: unknown and hostile names and versions are refused."""
-    with pytest.raises(MetadataUnavailable):
-        index(local).metadata(name, version)
-
-
-def test_a_broken_index_is_an_error_without_credentials(local: Local) -> None:
-    """M3, M4: an outage is raised, and the password stays out of it."""
-    local.broken.set()
-    with pytest.raises(MetadataUnavailable) as caught:
-        index(local, "ann:s3cret@").releases("left")
-    assert "s3cret" not in caught.value.text()
-    assert any(base64.b64encode(b"ann:s3cret").decode() in line for line in local.log)
-
-
-def test_a_damaged_wheel_is_an_error(local: Local) -> None:
-    """A file that is no archive is reported by its name."""
-    (local.folder / "left-3.0-py3-none-any.whl").write_bytes(b"not a zip archive at all")
-    with pytest.raises(MetadataUnavailable) as caught:
-        index(local).metadata("left", "3.0")
-    assert "left-3.0" in caught.value.message
-
-
-def test_a_git_source_is_read_at_its_commit_without_a_build(tmp_path: Path) -> None:
-    """The static table of its `pyproject.toml` gives dependencies and extras; a dynamic one is refused."""
-    repository = tmp_path / "lib"
-    repository.mkdir()
-    extras = "[project.optional-dependencies]\nvllm = [\"vllm>=0.9 ; python_version > '3.10'\"]\n"
-    text = f'[project]\nname = "lib"\nversion = "1"\ndependencies = ["idna"]\n{extras}'
-
-    def commit(content: str) -> str:
-        (repository / "pyproject.toml").write_text(content)
-        git = ["git", "-C", str(repository), "-c", "user.name=A", "-c", "user.email=a@example.org"]
-        subprocess.run([*git, "add", "-A"], check=True, capture_output=True)
-        subprocess.run([*git, "commit", "-qm", "x"], check=True, capture_output=True)
-        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-
-    subprocess.run(["git", "init", "-q", str(repository)], check=True, capture_output=True)
-    first = commit(text)
-    reader = PackageIndex(environ={"HOME": str(tmp_path)})
-    found = reader.source("lib", f"git+file://{repository}@{first}")
-    assert classes.classify(found, "vllm", (LINUX,)).kind is PackageClass.AGNOSTIC
-    second = commit('[project]\nname = "lib"\nversion = "1"\ndynamic = ["dependencies"]\n')
-    with pytest.raises(MetadataUnavailable):
-        reader.source("lib", f"git+file://{repository}@{second}")
-    with pytest.raises(MetadataUnavailable):
-        reader.source("lib", f"git+file://{repository}@main")
-
-
-# ── the real index ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@functools.cache
-def _unreachable() -> str:
-    try:
-        PackageIndex(time_limit_s=10).releases("idna")
-    except NexusError as error:
-        return error.message
-    return ""
-
-
-@pytest.fixture
-def real() -> PackageIndex:
-    if reason := _unreachable():
-        pytest.skip(f"needs the configured package index: {reason}")
-    return PackageIndex(time_limit_s=60)
-
-
-def insisting(call: Callable[[], T]) -> T:
-    """What the index gives; it is not ours, and may be asked again when it leaves a question without an answer."""
-    for pause_s in (1, 5, 20):
-        try:
-            return call()
-        except MetadataUnavailable:
-            time.sleep(pause_s)
-    return call()
-
-
-def test_the_real_vllm_is_the_engine(real: PackageIndex) -> None:
-    """Once, on real metadata: vllm pins torch, and no wheel of either is fetched for it."""
-    release = insisting(lambda: [one for one in real.releases("vllm") if not one.yanked][-1])
-    found = insisting(lambda: real.metadata("vllm", release.version))
-    assert classes.classify(found, "torch", (LINUX,)).kind is PackageClass.DEPENDENT
-    assert found.requires_python
-
-
-def test_the_classes_of_real_packages(real: PackageIndex) -> None:
-    """jinja2 brings babel with its extra `i18n`, markupsafe always, idna never."""
-    kinds = {}
-    for engine in ("babel", "markupsafe", "idna"):
-        standing = classes.classify(insisting(lambda: real.metadata("jinja2", "3.1.6")), engine, (LINUX,))
-        kinds[engine] = (standing.kind, standing.extras)
-    assert kinds == {
-        "babel": (PackageClass.AGNOSTIC, ("i18n",)),
-        "markupsafe": (PackageClass.DEPENDENT, ()),
-        "idna": (PackageClass.ECOSYSTEM_ONLY, ()),
-    }
 
 
 def test_no_interpreter_is_ever_downloaded(local: Local, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nexus.cli import output, variants
+from nexus.cli import output
+from nexus.cli.variants_reading import Asking, asking, index_of, load, members_of, uv_of
 
 if TYPE_CHECKING:
     from nexus.variants.conflicts import Answerable
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 @click.option("--root", type=click.Path(path_type=Path), default=None, help="The registry.  [default: here]")
 @click.option("--budget", type=click.FloatRange(1, 3600), default=90.0, show_default=True, help="Seconds for all questions.")
 @click.option("--svg", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of the chains.")
-@variants.asking
+@asking
 @output.output_option("text", "json", "yaml")
 def explain(
-    names: tuple[str, ...], root: Path | None, budget: float, picture: Path | None, how: variants.Asking, fmt: str
+    names: tuple[str, ...], root: Path | None, budget: float, picture: Path | None, how: Asking, fmt: str
 ) -> None:  # fmt: skip
     """Find what conflicts, and solutions that work.
 
@@ -37,14 +38,14 @@ def explain(
     from nexus.kernel.clock import SystemClock
     from nexus.variants import conflicts, explanation
 
-    registry = variants.load(names, root, usable=True, build=how.build)
+    registry = load(names, root, usable=True, build=how.build)
     known = conflicts.Registry(
         declaration=registry.declaration, committed=registry.committed, root=str(registry.root.resolve()),
-        members=variants.members_of(registry.root), answerable=answerable(registry.root),
+        members=members_of(registry.root), answerable=answerable(registry.root),
     )  # fmt: skip
     how = replace(how, time_limit=min(how.time_limit, budget))  # no single question may outlast the budget
-    uv, git = variants.uv_of(how, registry.declaration), history.GitHistory(registry.root)
-    index = variants.index_of(registry.declaration)
+    uv, git = uv_of(how, registry.declaration), history.GitHistory(registry.root)
+    index = index_of(registry.declaration)
     found: list[explanation.Explanation] = []
     for variant in registry.chosen:
         output.note(f"resolving {variant.name} …")

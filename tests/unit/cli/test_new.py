@@ -9,7 +9,7 @@ import pytest
 
 from nexus.adapters import edits
 from nexus.catalog.editing import Plan, Step
-from nexus.cli import variants
+from nexus.cli import variants_reading
 from nexus.cli.main import main
 
 
@@ -66,7 +66,7 @@ def test_pins_are_not_made_from_half_an_edit(interrupted: Path) -> None:
     """A command that only reads takes the declaration as it stands; one that writes undoes the edit first."""
 
     def names(*, to_edit: bool) -> list[str]:
-        held = variants.load([], interrupted, to_edit=to_edit).declaration.variants["ecosystem"]
+        held = variants_reading.load([], interrupted, to_edit=to_edit).declaration.variants["ecosystem"]
         return [asked.name for asked in held.requirements]
 
     assert (names(to_edit=False), names(to_edit=True)) == (["half"], [])

@@ -18,17 +18,6 @@ from nexus.kernel.errors import NotARegistry, RegistryEditRefused, RevisionUnrea
 from tests.unit.catalog.trees import BENCHMARK, MODEL, NEXUS, USAGE, VALID
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The valid registry as a folder."""
-    place = tmp_path / "registry"
-    for path, text in VALID.items():
-        file = place / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return place
-
-
 def git(place: Path, *arguments: str) -> str:
     """One Git command, independent of this machine's settings."""
     environment = {

@@ -6,22 +6,9 @@ import os
 from datetime import date
 from pathlib import Path
 
-import pytest
-
 from nexus.adapters import checkout
 from nexus.catalog import checks, snapshot
-from tests.unit.catalog.trees import NEXUS, VALID
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The valid registry as a folder."""
-    place = tmp_path / "registry"
-    for path, text in VALID.items():
-        file = place / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return place
+from tests.unit.catalog.trees import NEXUS
 
 
 def codes(root: Path) -> dict[str, str]:
